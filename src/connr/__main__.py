@@ -1,0 +1,5 @@
+"""python -m connr"""
+
+from connr.cli import app
+
+app()

@@ -1,0 +1,141 @@
+"""Algorithm 1, one batch of it. Pure torch: no files, no ranks, no Fabric.
+
+    queries, keys = embed(t(x), t'(x))                    line 3
+    N(i)  from the keys: itself, local or contextual      lines 4-5, Eqs. 1, 2, 3-7
+    kept  from the keys: all, or those off a boundary     line 6, Eqs. 9-13
+    loss  = mean over kept i of the mean over j in N(i) of pair_loss(query_i, key_j)    line 7, Eqs. 8, 14
+
+Stage 1 is (`itself`, `everyone`), which makes the loss Eq. 1; stage 2 is (`contextual`, `off_boundary`): Eq. 15 is a
+choice of two callables, so there is one loss path.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from connr.boundary import boundary_ratio, keep
+from connr.frameworks.byol import negative_cosine
+from connr.frameworks.framework import Framework
+from connr.neighbourhoods import contextual
+
+Neighbourhood = Callable[[Tensor], Tensor]  # keys (b d) -> indices (b k)
+AnchorFilter = Callable[[Tensor, Tensor], Tensor]  # keys (b d), image indices (b) -> kept (b)
+Gather = Callable[[Tensor], Tensor]  # the rows of this rank -> the rows of all ranks, in rank order
+
+
+class Sockets(NamedTuple):
+    """What one stage plugs in."""
+
+    neighbourhood: Neighbourhood
+    anchors: AnchorFilter
+
+
+class Concordance(NamedTuple):
+    """loss: scalar with gradient. kept: scalar, the share of anchors kept."""
+
+    loss: Float[Tensor, ""]
+    kept: Float[Tensor, ""]
+
+
+def identity(rows: Tensor) -> Tensor:
+    """`gather` of a single process."""
+    return rows
+
+
+def everyone(keys: Float[Tensor, "b d"], indices: Int[Tensor, " b"]) -> Bool[Tensor, " b"]:
+    """The anchor filter that keeps all (stage 1)."""
+    return torch.ones(len(keys), dtype=torch.bool, device=keys.device)
+
+
+def off_boundary(
+    keys: Float[Tensor, "b d"],
+    indices: Int[Tensor, " b"],
+    *,
+    centroids: Float[Tensor, "K d"],
+    assignments: Int[Tensor, " n"],
+    fraction: float,
+) -> Bool[Tensor, " b"]:
+    """The anchor filter of stage 2 (Eqs. 9-13), on the clusters that k-means found after the epoch before."""
+    return keep(boundary_ratio(keys, centroids, assignments[indices]), fraction)
+
+
+def step(
+    framework: Framework,
+    views: tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]],
+    indices: Int[Tensor, " b"],
+    sockets: Sockets,
+    gather: Gather = identity,
+) -> Concordance:
+    """The symmetric loss of one batch: views swapped, averaged.
+
+    Args:
+        framework: embeds and scores.
+        views: two augmented views of the same images.
+        indices: of the images in the data set, for the anchor filter.
+        sockets: the neighbourhood and the anchor filter of this stage.
+        gather: over ranks, so that neighbours are sought among all ranks' keys.
+    """
+    one = concordance(framework, views[0], views[1], indices, sockets, gather)
+    two = concordance(framework, views[1], views[0], indices, sockets, gather)
+    return Concordance((one.loss + two.loss) / 2, (one.kept + two.kept) / 2)
+
+
+def concordance(
+    framework: Framework,
+    query_view: Float[Tensor, "b c h w"],
+    key_view: Float[Tensor, "b c h w"],
+    indices: Int[Tensor, " b"],
+    sockets: Sockets,
+    gather: Gather = identity,
+) -> Concordance:
+    """One direction of `step`: queries from one view, keys, neighbours and ratios from the other."""
+    queries, keys = framework.embed(query_view, key_view)
+    with torch.no_grad():
+        pool = gather(keys)
+        neighbours = sockets.neighbourhood(pool)
+        kept = sockets.anchors(pool, gather(indices))
+    pairs = framework.pair_loss(queries, pool[neighbours])
+    return Concordance(group_loss(pairs, kept), kept.float().mean())
+
+
+def group_loss(pairs: Float[Tensor, "b k"], kept: Bool[Tensor, " b"]) -> Float[Tensor, ""]:
+    """Mean over the kept anchors of the mean over their neighbours (Eqs. 8, 14); 0 where none is kept."""
+    weights = kept.to(pairs.dtype)
+    return (pairs.mean(dim=1) * weights).sum() / weights.sum().clamp(min=1)
+
+
+class ConNRLoss(nn.Module):
+    """The group loss with contextual neighbours, for a training loop of your own (Eqs. 3-8, 14).
+
+    Args:
+        k, k1, k2, alpha, layers: of `connr.neighbourhoods.contextual`; k = 1 makes it the loss of plain BYOL.
+    """
+
+    def __init__(self, k: int = 10, k1: int = 10, k2: int = 2, alpha: float = 2.0, layers: int = 2) -> None:
+        super().__init__()
+        self.neighbourhood = partial(contextual, k=k, k1=k1, k2=k2, alpha=alpha, layers=layers)
+
+    def forward(
+        self, queries: Float[Tensor, "b d"], keys: Float[Tensor, "b d"], kept: Bool[Tensor, " b"] | None = None
+    ) -> Float[Tensor, ""]:
+        """The loss of one direction; call it again with the views swapped and average.
+
+        Args:
+            queries: (b d), predictions of one view, with gradient.
+            keys: (b d), target projections of the other view; taken without gradient.
+            kept: (b), anchors to keep, e.g. `keep(boundary_ratio(...), fraction)`; None keeps all.
+
+        Returns:
+            scalar in [-2, 2].
+        """
+        keys = F.normalize(keys.detach(), dim=1)
+        with torch.no_grad():
+            neighbours = self.neighbourhood(keys)
+        if kept is None:
+            kept = torch.ones(len(queries), dtype=torch.bool, device=queries.device)
+        return group_loss(negative_cosine(queries, keys[neighbours]), kept)

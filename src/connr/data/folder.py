@@ -1,0 +1,105 @@
+"""A folder of pictures, flat or nested. What cannot be read is left out, counted and listed."""
+
+import os
+import stat
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from connr.data.image_set import UNLABELLED, ImageSet, Skipped
+from connr.errors import InputError
+from connr.run_folder import RunFolder
+
+UNREADABLE_AT_MOST = 0.1  # of the pictures; more is taken for a mistake
+BACKGROUND = (255, 255, 255)  # under transparent pixels
+
+
+def read_folder(folder: Path, size: int, channels: int, labels_from_folders: bool, leave_out: Path | None) -> ImageSet:
+    """Every file with the ending of a picture format, in order of path.
+
+    Args:
+        folder: searched through; hidden files, run folders and `leave_out` are passed over.
+        size, channels: of the result; the central square of each picture is resized.
+        labels_from_folders: the name of a picture's folder becomes its label.
+        leave_out: a folder that is not read.
+
+    Raises:
+        InputError: there is no picture, or more than a tenth of them cannot be read.
+    """
+    paths = sorted(pictures(folder, leave_out))
+    if not paths:
+        raise InputError(f"{folder} holds no pictures ({', '.join(sorted(endings())[:6])}, ...), in no subfolder either.")
+    read = partial(read_picture, size=size, channels=channels)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes and resizes without the interpreter lock
+        results = list(pool.map(read, paths))
+
+    kept = [(path, pixels) for path, pixels in zip(paths, results, strict=True) if isinstance(pixels, Tensor)]
+    skipped = [Skipped(str(p.relative_to(folder)), r) for p, r in zip(paths, results, strict=True) if isinstance(r, str)]
+    if len(skipped) > UNREADABLE_AT_MOST * len(paths):
+        first = "\n".join(f"  {path}: {reason}" for path, reason in skipped[:5])
+        raise InputError(f"{len(skipped)} of {len(paths)} pictures in {folder} cannot be read, the first being\n{first}")
+
+    names = [str(path.relative_to(folder)) for path, _ in kept]
+    class_names = sorted({str(Path(name).parent) for name in names}) if labels_from_folders else []
+    if class_names == ["."]:
+        raise InputError(f"{folder} has no subfolders with pictures to take labels from.")
+    labels = [class_names.index(str(Path(name).parent)) if class_names else UNLABELLED for name in names]
+    return ImageSet(torch.stack([pixels for _, pixels in kept]), names, torch.tensor(labels), class_names, skipped)
+
+
+def endings() -> set[str]:
+    """The endings of the formats that Pillow reads, lower case."""
+    Image.init()
+    return {ending for ending, format_ in Image.registered_extensions().items() if format_ in Image.OPEN}
+
+
+def pictures(folder: Path, leave_out: Path | None) -> Iterator[Path]:
+    """Paths below `folder` whose ending is a picture's, upper or lower case."""
+    known, output = endings(), leave_out.resolve() if leave_out else None
+    for place, folders, files in os.walk(folder):
+        here = Path(place)
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and (here / name).resolve() != output and not RunFolder(here / name).holds_a_run()
+        ]
+        yield from (here / name for name in files if not name.startswith(".") and Path(name).suffix.lower() in known)
+
+
+def read_picture(path: Path, size: int, channels: int) -> UInt8[Tensor, "c s s"] | str:
+    """The pixels, or the reason why there are none. Turned as EXIF says, transparent parts on white, first frame."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return "not a regular file"
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                picture.draft(None, (2 * size, 2 * size))  # JPEG: decode at a fraction of the size, still twice as large
+                upright = ImageOps.exif_transpose(picture)
+                plain = flattened(upright).convert("RGB" if channels == 3 else "L")
+        fitted = ImageOps.fit(plain, (size, size), Image.Resampling.BILINEAR)
+        pixels = torch.from_numpy(np.array(fitted, dtype=np.uint8))
+        return pixels.unsqueeze(0) if channels == 1 else pixels.permute(2, 0, 1).contiguous()
+    except Exception as fault:  # Pillow's decoders raise nearly anything on broken files
+        return f"{type(fault).__name__}: {fault}".replace("\n", " ")
+
+
+def flattened(picture: Image.Image) -> Image.Image:
+    """The picture with 8 bits a channel and no transparency."""
+    if picture.mode.startswith(("I", "F")):  # 16 bits and more: 0..65535 onto 0..255, smaller ranges as they are
+        values = np.asarray(picture, dtype=np.float64)
+        levels = values / 257 if values.max() > 255 else values
+        return Image.fromarray(np.clip(levels, 0, 255).round().astype(np.uint8))
+    if picture.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in picture.info:
+        layer = picture.convert("RGBA")
+        ground = Image.new("RGBA", layer.size, (*BACKGROUND, 255))
+        return Image.alpha_composite(ground, layer)
+    return picture

@@ -1,0 +1,56 @@
+"""What every source ends in."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+UNLABELLED = -1
+
+
+class Skipped(NamedTuple):
+    """A file that was left out, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """n images in memory.
+
+    Attributes:
+        images: (n c h w) uint8, c = 1 or 3.
+        names: n paths, or indices as text where there are no files.
+        labels: (n) int64, -1 where unlabelled. For metrics only: training is never given them.
+        class_names: names of labels 0, 1, ..., or empty.
+        skipped: files that could not be read.
+    """
+
+    images: UInt8[Tensor, "n c h w"]
+    names: list[str]
+    labels: Int[Tensor, " n"]
+    class_names: list[str] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether any image has a label."""
+        return bool((self.labels >= 0).any())
+
+    def statistics(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation per channel in [0, 1] units; a std of at least one grey level of 255."""
+        n, c, h, w = self.images.shape
+        levels = torch.arange(256, dtype=torch.float64) / 255
+        means, deviations = [], []
+        for channel in range(c):
+            share = torch.bincount(self.images[:, channel].flatten(), minlength=256).double() / (n * h * w)
+            mean = (share * levels).sum()
+            means.append(float(mean))
+            deviations.append(max(float((share * (levels - mean) ** 2).sum().sqrt()), 1 / 255))
+        return means, deviations

@@ -1,0 +1,126 @@
+"""DATA, as a user names it, -> an `ImageSet`: `digits`, a folder, an `.npz`, or an array."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import UInt8
+from numpy.typing import NDArray
+from torch import Tensor
+
+from connr.data.folder import read_folder
+from connr.data.image_set import UNLABELLED, ImageSet
+from connr.errors import InputError
+
+NAMED = ("digits",)
+
+
+def open_images(
+    data: str | Path | NDArray[np.uint8] | Tensor,
+    size: int,
+    channels: int,
+    *,
+    labels_from_folders: bool = False,
+    leave_out: Path | None = None,
+) -> ImageSet:
+    """Reads all images, brought to size x size pixels and the given channels.
+
+    Args:
+        data: `digits`, a folder of pictures, an `.npz` with `images` (and `labels`), or uint8 [n,h,w] or [n,h,w,c].
+        size: side of the square images, in pixels.
+        channels: 1 (grey) or 3 (RGB).
+        labels_from_folders: take the name of the folder a picture lies in as its label.
+        leave_out: a folder inside DATA that is not read: the run's own output.
+
+    Raises:
+        InputError: nothing is there, nothing is readable, or an array has a wrong type or shape.
+    """
+    if isinstance(data, np.ndarray | Tensor):
+        return from_arrays(np.asarray(data), None, size, channels, "the array")
+    if str(data) in NAMED and not Path(data).exists():
+        return digits(size, channels)
+    path = Path(data)
+    if path.is_dir():
+        return read_folder(path, size, channels, labels_from_folders, leave_out)
+    if path.suffix == ".npz" and path.is_file():
+        return read_npz(path, size, channels)
+    if path.exists():
+        raise InputError(f"{path} is neither a folder of pictures nor an .npz file.")
+    raise InputError(f"{data!r} is not there: DATA should be a folder of pictures, an .npz file or {', '.join(NAMED)}.")
+
+
+def digits(size: int, channels: int) -> ImageSet:
+    """1,797 handwritten digits of 8 x 8 pixels and 17 grey levels, from scikit-learn's own files (UCI, CC BY 4.0)."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
+    return from_arrays(images, bunch.target, size, channels, "digits", [str(name) for name in bunch.target_names])
+
+
+def read_npz(path: Path, size: int, channels: int) -> ImageSet:
+    """`images` uint8 [n,h,w] or [n,h,w,c]; optional `labels` [n] of integers, -1 unlabelled; optional `class_names`."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if "images" not in arrays.files:
+                raise InputError(f"{path} has no array `images`; it holds: {', '.join(arrays.files) or 'nothing'}.")
+            images = arrays["images"]
+            labels = arrays["labels"] if "labels" in arrays.files else None
+            names = [str(name) for name in arrays["class_names"]] if "class_names" in arrays.files else []
+    except InputError:
+        raise
+    except Exception as fault:  # zipfile, zlib, struct, numpy: whatever a broken archive sets off
+        raise InputError(f"{path} cannot be read as an .npz of plain arrays: {fault}") from fault
+    return from_arrays(images, labels, size, channels, str(path), names)
+
+
+def from_arrays(
+    images: NDArray[np.uint8],
+    labels: NDArray[np.integer] | None,
+    size: int,
+    channels: int,
+    source: str,
+    class_names: list[str] | None = None,
+) -> ImageSet:
+    """Checked arrays -> `ImageSet`.
+
+    Raises:
+        InputError: naming `source` and what is wrong with it.
+    """
+    if images.dtype != np.uint8:
+        raise InputError(f"images of {source} are {images.dtype}, should be uint8 in 0..255.")
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[3] not in (1, 3):
+        raise InputError(f"images of {source} have shape {list(images.shape)}, should be [n,h,w], [n,h,w,1] or [n,h,w,3].")
+    if 0 in images.shape:
+        raise InputError(f"{source} holds no images: shape {list(images.shape)}.")
+    n = len(images)
+    if labels is not None and (labels.shape != (n,) or not np.issubdtype(labels.dtype, np.integer)):
+        raise InputError(f"labels of {source} are {labels.dtype} {list(labels.shape)}, should be integers [{n}].")
+    pixels = resized(torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2), size)
+    known = torch.full((n,), UNLABELLED) if labels is None else torch.from_numpy(labels.astype(np.int64))
+    return ImageSet(in_channels(pixels, channels), [str(i) for i in range(n)], known, class_names or [])
+
+
+def resized(images: UInt8[Tensor, "n c h w"], size: int) -> UInt8[Tensor, "n c s s"]:
+    """The central square, brought to size x size with antialiasing."""
+    h, w = images.shape[2:]
+    side = min(h, w)
+    top, left = (h - side) // 2, (w - side) // 2
+    square = images[:, :, top : top + side, left : left + side]
+    if side == size:
+        return square.contiguous()
+    chunks = square.contiguous().split(1024)
+    return torch.cat([F.interpolate(chunk, (size, size), mode="bilinear", antialias=True) for chunk in chunks])
+
+
+def in_channels(images: UInt8[Tensor, "n c h w"], channels: int) -> UInt8[Tensor, "n d h w"]:
+    """Grey to RGB by repeating, RGB to grey by ITU-R 601 luma."""
+    if images.shape[1] == channels:
+        return images
+    if channels == 3:
+        return images.expand(-1, 3, -1, -1).contiguous()
+    weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    return torch.cat([(part * weights).sum(dim=1, keepdim=True).round_().to(torch.uint8) for part in images.split(1024)])

@@ -1,0 +1,77 @@
+"""`connr demo`: ConNR on real images against what scikit-learn gives on the same ones, in one table."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connr import metrics, recipe, run
+from connr.data import ImageSet, open_images
+from connr.recipe import Recipe
+from connr.run_folder import RunFolder
+from connr.training import Listener, checkpoint
+
+
+class Row(NamedTuple):
+    """A method on the digits: its scores against the labels, and what it took."""
+
+    method: str
+    acc: float
+    nmi: float
+    ari: float
+    seconds: float
+
+
+def load() -> ImageSet:
+    """The 1,797 digits, 8 x 8 pixels, that come with scikit-learn."""
+    r = recipe.load("digits")
+    return open_images("digits", r.data.size, r.data.channels)
+
+
+def baselines(images: ImageSet, n_clusters: int, seed: int) -> Iterator[Row]:
+    """k-means on pixels, Ward, and a Gaussian mixture on principal components, as a user of scikit-learn would call them."""
+    from sklearn.cluster import AgglomerativeClustering, KMeans
+    from sklearn.decomposition import PCA
+    from sklearn.mixture import GaussianMixture
+
+    pixels = images.images.flatten(1).numpy() / 255.0
+
+    def mixture(x: NDArray[np.float64]) -> NDArray[np.int64]:
+        reduced = PCA(n_components=0.9, random_state=seed).fit_transform(x)
+        assignments: NDArray[np.int64] = GaussianMixture(n_clusters, n_init=5, random_state=seed).fit_predict(reduced)
+        return assignments
+
+    methods: dict[str, Callable[[NDArray[np.float64]], NDArray[np.int64]]] = {
+        "k-means on pixels": KMeans(n_clusters, n_init=10, random_state=seed).fit_predict,
+        "Ward on pixels": AgglomerativeClustering(n_clusters).fit_predict,
+        "Gaussian mixture on PCA": mixture,
+    }
+    for name, method in methods.items():
+        began = time.monotonic()
+        assignments = method(pixels)
+        yield _row(name, images, assignments, time.monotonic() - began)
+
+
+def connr(r: Recipe, images: ImageSet, folder: RunFolder, device: str, listener: Listener) -> tuple[Row, run.Fitted]:
+    """The whole method, into a run folder."""
+    began = time.monotonic()
+    fitted = run.fit(r, images, folder, device=device, listener=listener)
+    return _row("ConNR", images, fitted.assigned.clusters.numpy(), time.monotonic() - began), fitted
+
+
+def byol_alone(r: Recipe, images: ImageSet, folder: RunFolder, device: str, listener: Listener) -> Row:
+    """The same recipe without stage 2. It goes on from ConNR's end of stage 1, which is its own, step by step."""
+    alone = recipe.check({**r.model_dump(), "train": {**r.train.model_dump(), "group_from": 1.0}})
+    shared = sum(record["seconds"] for record in run.history(folder) if record["stage"] == "instance")
+    began = time.monotonic()
+    end_of_stage_1: Path | None = checkpoint.after(folder.checkpoints, r.t0) if r.t0 else None
+    fitted = run.fit(alone, images, start_from=end_of_stage_1, device=device, listener=listener)
+    return _row("BYOL alone", images, fitted.assigned.clusters.numpy(), shared + time.monotonic() - began)
+
+
+def _row(method: str, images: ImageSet, assignments: NDArray[np.int64], seconds: float) -> Row:
+    found = metrics.scores(images.labels, assignments)
+    return Row(method, found["acc"], found["nmi"], found["ari"], seconds)

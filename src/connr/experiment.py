@@ -1,0 +1,118 @@
+"""Recipe -> parts. The only place that maps names to parts: a new part is one row of a table here."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from torch import nn
+
+from connr import algorithm, backbones, recipe
+from connr.augment import Augment
+from connr.errors import InputError
+from connr.frameworks import BYOL, Framework
+from connr.frameworks.heads import mlp
+from connr.kmeans import Clusters
+from connr.neighbourhoods import contextual, itself, local
+from connr.randomness import initialising
+from connr.recipe import Recipe
+from connr.schedules import linear_fraction
+from connr.training import Plan, Stage
+
+BACKBONES: dict[type, Callable[[Any, int], nn.Module]] = {
+    recipe.ResNet: lambda s, channels: backbones.resnet(s.name, channels, s.small_images),
+    recipe.SmallResNet: lambda s, channels: backbones.small_resnet(channels, s.width, s.stages, s.blocks),
+}
+
+FRAMEWORKS: dict[type, Callable[[Any, nn.Module, int], Framework]] = {
+    recipe.BYOL: lambda s, encoder, width: BYOL(
+        encoder, mlp(width, s.hidden, s.out), mlp(s.out, s.hidden, s.out, s.predictor_std)
+    ),
+}
+
+NEIGHBOURHOODS: dict[type, Callable[[Any], algorithm.Neighbourhood]] = {
+    recipe.Itself: lambda s: itself,
+    recipe.Local: lambda s: partial(local, k=s.k),
+    recipe.Contextual: lambda s: partial(contextual, k=s.k, k1=s.k1, k2=s.k2, alpha=s.alpha, layers=s.layers),
+}
+
+
+def _everyone(section: recipe.Everyone, r: Recipe, epoch: int, clusters: Clusters | None) -> algorithm.AnchorFilter:
+    return algorithm.everyone
+
+
+def _off_boundary(section: recipe.Boundary, r: Recipe, epoch: int, clusters: Clusters | None) -> algorithm.AnchorFilter:
+    assert clusters is not None  # the loop has clustered: Stage.needs_clusters
+    fraction = linear_fraction(epoch, r.t0, section.until * r.train.epochs, section.fraction, section.final)
+    return partial(algorithm.off_boundary, centroids=clusters.centroids, assignments=clusters.assignments, fraction=fraction)
+
+
+ANCHORS: dict[type, Callable[[Any, Recipe, int, Clusters | None], algorithm.AnchorFilter]] = {
+    recipe.Everyone: _everyone,
+    recipe.Boundary: _off_boundary,
+}
+
+
+def build(r: Recipe) -> Framework:
+    """The network of a recipe, with weights that depend on its seed alone."""
+    with initialising(r.seed):
+        encoder = BACKBONES[type(r.backbone)](r.backbone, r.data.channels)
+        width = backbones.features_out(encoder, r.data.channels, r.data.size)
+        return FRAMEWORKS[type(r.framework)](r.framework, encoder, width)
+
+
+def plan_for(r: Recipe, mean: list[float], std: list[float]) -> Plan:
+    """The numbers of a recipe as the loop takes them."""
+    assert r.clusters is not None  # checked by `connr.run.fit`
+    return Plan(
+        epochs=r.train.epochs,
+        t0=r.t0,
+        stages=(_stage("instance", r.instance, r, mean, std), _stage("group", r.group, r, mean, std)),
+        batch_size=r.train.batch_size,
+        base_lr=r.train.base_lr,
+        warmup_epochs=r.train.warmup * r.train.epochs,
+        momenta=(r.framework.target_momentum, r.framework.final_momentum),
+        n_clusters=r.clusters,
+        restarts=r.kmeans.restarts,
+        max_iterations=r.kmeans.max_iterations,
+        evaluate_every=r.train.evaluate_every,
+        seed=r.seed,
+    )
+
+
+def _stage(name: str, section: recipe.Stage, r: Recipe, mean: list[float], std: list[float]) -> Stage:
+    neighbourhood = NEIGHBOURHOODS[type(section.neighbourhood)](section.neighbourhood)
+
+    def sockets(epoch: int, clusters: Clusters | None) -> algorithm.Sockets:
+        return algorithm.Sockets(neighbourhood, ANCHORS[type(section.anchors)](section.anchors, r, epoch, clusters))
+
+    strengths = r.augment.model_dump()
+    if section.crop_scale is not None:
+        strengths["crop_scale"] = section.crop_scale
+    return Stage(
+        name=name,
+        sockets=sockets,
+        needs_clusters=isinstance(section.anchors, recipe.Boundary),
+        augment=Augment(mean, std, **strengths),
+        lr_factors=section.lr_factors.model_dump(),
+    )
+
+
+def optimizer_for(r: Recipe, framework: Framework) -> torch.optim.SGD:
+    """SGD with one parameter group per role, so that each stage can give it its own lr factor."""
+    groups = [{"role": role, "params": parameters} for role, parameters in framework.parameter_groups().items()]
+    return torch.optim.SGD(groups, lr=r.train.base_lr, momentum=r.train.momentum, weight_decay=r.train.weight_decay)
+
+
+def fabric_for(r: Recipe, device: str) -> Fabric:
+    """One process on `auto`, `cpu`, `cuda` or `mps`, at the recipe's precision.
+
+    Raises:
+        InputError: this machine has no such device.
+    """
+    known = {"auto": True, "cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not known.get(device):
+        there = ", ".join(name for name, present in known.items() if present)
+        raise InputError(f"device {device!r} is not to be had; this machine has: {there}.")
+    return Fabric(accelerator=device, devices=1, precision=r.train.precision)

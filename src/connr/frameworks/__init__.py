@@ -1,0 +1,6 @@
+"""Socket *framework*: how two views become queries and keys, and how a query-key pair is scored."""
+
+from connr.frameworks.byol import BYOL
+from connr.frameworks.framework import Framework
+
+__all__ = ["BYOL", "Framework"]

@@ -1,0 +1,40 @@
+"""What the algorithm asks of a framework, and nothing more."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Framework(nn.Module, ABC):
+    """A self-supervised framework: `embed` two views, score pairs, follow up each optimiser step."""
+
+    @abstractmethod
+    def embed(
+        self, query_view: Float[Tensor, "b c h w"], key_view: Float[Tensor, "b c h w"]
+    ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
+        """Queries (b d) with gradient, and L2-normalised keys (b d) without."""
+
+    @abstractmethod
+    def pair_loss(self, queries: Float[Tensor, "b d"], positives: Float[Tensor, "b k d"]) -> Float[Tensor, "b k"]:
+        """The loss of each query with each of its k positives, which are rows of keys."""
+
+    @abstractmethod
+    def after_step(self, target_momentum: float) -> None:
+        """Called once after each optimiser step: move the target network, the queue, or nothing."""
+
+    @property
+    @abstractmethod
+    def representation(self) -> nn.Module:
+        """Encoder and projector that are clustered in the end: images (n c h w) -> projections (n d)."""
+
+    @abstractmethod
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Trained parameters by role, `encoder` (with the projector) and `predictor`; a recipe gives each its lr factor."""
+
+
+@torch.no_grad()
+def move_towards(target: nn.Module, online: nn.Module, momentum: float) -> None:
+    """target <- momentum target + (1 - momentum) online, over all parameters as one operation."""
+    torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), 1 - momentum)

@@ -1,0 +1,23 @@
+"""Eq. 2: N(i) = the k nearest of the batch by cosine similarity, the anchor itself included."""
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from connr.neighbourhoods.nearest import check_sizes, nearest
+
+
+def local(features: Float[Tensor, "b d"], k: int = 10) -> Int[Tensor, "b k"]:
+    """The local neighbourhood of each image (Eq. 2), the baseline that `contextual` improves on.
+
+    Args:
+        features: (b d), L2-normalised rows.
+        k: neighbours per image, 1 <= k <= b, the image itself being the first.
+
+    Returns:
+        (b k) int64, most similar first, ties by index.
+
+    Raises:
+        ValueError: k is not between 1 and b.
+    """
+    check_sizes(len(features), k=k)
+    return nearest(features @ features.T, k)

@@ -1,0 +1,81 @@
+"""A run as it goes on: a bar in a terminal, a line now and then elsewhere."""
+
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from connr.training import Listener
+
+LINE_EVERY = 10.0  # seconds, where there is no terminal
+ESTIMATE_FROM = 120.0  # seconds of expected training worth a warning
+
+
+class ProgressBar(Listener):
+    """Stage, epoch, loss, ACC where labels exist, time left. To be used in a `with` block."""
+
+    def __init__(self, console: Console, quiet: bool = False) -> None:
+        self.console, self.quiet = console, quiet
+        self.epochs = self.per_epoch = self.t0 = self.epoch = 0
+        self.said, self.summary, self.acc = 0.0, "", ""
+        self.task = TaskID(0)
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[summary]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=console,
+            disable=quiet or not console.is_terminal,
+        )
+
+    def __enter__(self) -> "ProgressBar":
+        self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> None:
+        self.bar.stop()
+
+    def started(self, epochs: int, steps_per_epoch: int, first_epoch: int, first_group_epoch: int) -> None:
+        self.epochs, self.per_epoch, self.epoch, self.t0 = epochs, steps_per_epoch, first_epoch, first_group_epoch
+        self.task = self.bar.add_task(
+            self._where(), total=epochs * steps_per_epoch, completed=first_epoch * steps_per_epoch, summary=""
+        )
+
+    def estimated(self, seconds: float) -> None:
+        if seconds >= ESTIMATE_FROM and not self.quiet:
+            steps = (self.epochs - self.epoch) * self.per_epoch
+            self.console.print(f"{steps:,} steps left will take about {duration(seconds)} on this machine.")
+
+    def stepped(self) -> None:
+        self.bar.advance(self.task)
+
+    def finished_epoch(self, record: dict[str, Any]) -> None:
+        self.epoch = record["epoch"]
+        if "acc" in record:
+            self.acc = f"  ACC {record['acc']:.3f}"
+        self.summary = f"loss {record['loss']:+.3f}{self.acc}"
+        self.bar.update(self.task, description=self._where(), summary=self.summary)
+        if self.quiet or self.console.is_terminal:
+            return
+        if time.monotonic() - self.said > LINE_EVERY or self.epoch in (self.t0, self.epochs):
+            self.said = time.monotonic()
+            self.console.print(f"{record['stage']:8s} epoch {self.epoch}/{self.epochs}  {self.summary}", highlight=False)
+
+    def _where(self) -> str:
+        stage = "1 instance" if self.epoch < self.t0 else "2 group"
+        return f"stage {stage}  epoch {min(self.epoch + 1, self.epochs)}/{self.epochs}"
+
+
+def duration(seconds: float) -> str:
+    """Two significant units at most: 45 s, 12 min, 3.5 hours, 4.1 days."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.1f} hours"
+    return f"{seconds / 86400:.1f} days"

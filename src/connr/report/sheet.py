@@ -1,0 +1,66 @@
+"""A picture of what the clusters are: a row of images from each."""
+
+from io import BytesIO
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from numpy.typing import NDArray
+from torch import Tensor
+
+from connr.model import Assigned
+
+GAP = 2  # pixels between images
+GROUND = 255
+
+
+def spread_out(assigned: Assigned, cluster: int, count: int) -> list[int]:
+    """Up to `count` images of a cluster, from its most central to its farthest, in even steps of rank."""
+    members = (assigned.clusters == cluster).nonzero().flatten()
+    by_distance = members[assigned.distances[members].argsort(stable=True)]
+    ranks = torch.linspace(0, len(members) - 1, min(count, len(members))).round().long()
+    return by_distance[ranks].tolist()
+
+
+def mosaic(images: UInt8[Tensor, "n c h w"], rows: list[list[int]], columns: int) -> NDArray[np.uint8]:
+    """The images of each row side by side, on white."""
+    _, c, h, w = images.shape
+    canvas = np.full((len(rows) * (h + GAP) - GAP, columns * (w + GAP) - GAP, c), GROUND, dtype=np.uint8)
+    for row, indices in enumerate(rows):
+        for column, index in enumerate(indices):
+            top, left = row * (h + GAP), column * (w + GAP)
+            canvas[top : top + h, left : left + w] = images[index].permute(1, 2, 0).numpy()
+    return canvas
+
+
+def cluster_sheet(images: UInt8[Tensor, "n c h w"], assigned: Assigned, n_clusters: int, per_cluster: int = 10) -> bytes:
+    """A PNG with a row for each cluster: its number, its size, images from the most central to the farthest.
+
+    Args:
+        images: (n c h w).
+        assigned: where each of them went.
+        n_clusters: rows; an empty cluster has an empty one.
+        per_cluster: images a row.
+    """
+    from matplotlib.figure import Figure
+
+    rows = [spread_out(assigned, cluster, per_cluster) for cluster in range(n_clusters)]
+    canvas = mosaic(images, rows, per_cluster)
+    height, width = canvas.shape[:2]
+    figure = Figure(figsize=(7.5, 6.2 * height / width + 0.5), dpi=160, layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(canvas.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    sizes = torch.bincount(assigned.clusters, minlength=n_clusters).tolist()
+    step = images.shape[2] + GAP
+    axes.set_yticks(
+        [step * row + step / 2 - GAP for row in range(n_clusters)],
+        [f"cluster {row} · {size:,}" for row, size in enumerate(sizes)],
+        fontsize=8,
+    )
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("most central  →  farthest from its centroid", fontsize=8, color="#555555")
+    png = BytesIO()
+    figure.savefig(png, format="png")
+    return png.getvalue()

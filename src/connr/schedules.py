@@ -1,0 +1,37 @@
+"""Socket *schedule*: position in training -> number."""
+
+import math
+
+
+def linear_fraction(epoch: float, start: float, end: float, initial: float = 0.8, final: float = 1.0) -> float:
+    """The fraction of anchors kept (Eq. 12): fr(t) = fr(t0) + (final - fr(t0)) (t - t0) / (end - t0), then constant.
+
+    Args:
+        epoch: t; before `start` the value is `initial`, from `end` on it is `final`.
+        start: t0, the first epoch of group concordance.
+        end: T in the paper.
+        initial: fr(t0), in (0, 1].
+        final: reached at `end`; equal to `initial` it switches progressive relaxation off.
+    """
+    if epoch >= end:
+        return final
+    progress = max(0.0, epoch - start) / (end - start) if end > start else 1.0
+    return initial + (final - initial) * progress
+
+
+def warmup_cosine(step: int, steps: int, warmup: int) -> float:
+    """The factor of the learning rate: 0 -> 1 linearly over `warmup` steps, then 1 -> 0 along a half cosine.
+
+    Args:
+        step: 0 <= step < steps.
+        steps: the whole of training, both stages.
+        warmup: number of first steps that rise; the first is 1 / warmup, not 0.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def target_momentum(step: int, steps: int, initial: float, final: float = 1.0) -> float:
+    """The momentum of the target network, from `initial` to `final` along a half cosine (BYOL, Grill et al. 2020)."""
+    return final - (final - initial) * 0.5 * (1 + math.cos(math.pi * step / steps))
