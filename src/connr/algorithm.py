@@ -10,22 +10,23 @@ choice of two callables, so there is one loss path.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from connr.boundary import boundary_ratio, keep
 from connr.frameworks.byol import negative_cosine
-from connr.frameworks.framework import Framework
+from connr.frameworks.framework import Framework, on_sphere
 from connr.neighbourhoods import contextual
 
 Neighbourhood = Callable[[Tensor], Tensor]  # keys (b d) -> indices (b k)
 AnchorFilter = Callable[[Tensor, Tensor], Tensor]  # keys (b d), image indices (b) -> kept (b)
 Gather = Callable[[Tensor], Tensor]  # the rows of this rank -> the rows of all ranks, in rank order
+Autocast = Callable[[], AbstractContextManager[object]]
 
 
 class Sockets(NamedTuple):
@@ -70,6 +71,8 @@ def step(
     indices: Int[Tensor, " b"],
     sockets: Sockets,
     gather: Gather = identity,
+    rank: int = 0,
+    autocast: Autocast = nullcontext,
 ) -> Concordance:
     """The symmetric loss of one batch: views swapped, averaged.
 
@@ -79,9 +82,11 @@ def step(
         indices: of the images in the data set, for the anchor filter.
         sockets: the neighbourhood and the anchor filter of this stage.
         gather: over ranks, so that neighbours are sought among all ranks' keys.
+        rank: whose rows of the gathered ones are this process's; the losses of all ranks sum to that of the whole batch.
+        autocast: makes the context of the networks' precision; neighbours and losses stay out of it.
     """
-    one = concordance(framework, views[0], views[1], indices, sockets, gather)
-    two = concordance(framework, views[1], views[0], indices, sockets, gather)
+    one = concordance(framework, views[0], views[1], indices, sockets, gather, rank, autocast)
+    two = concordance(framework, views[1], views[0], indices, sockets, gather, rank, autocast)
     return Concordance((one.loss + two.loss) / 2, (one.kept + two.kept) / 2)
 
 
@@ -92,21 +97,30 @@ def concordance(
     indices: Int[Tensor, " b"],
     sockets: Sockets,
     gather: Gather = identity,
+    rank: int = 0,
+    autocast: Autocast = nullcontext,
 ) -> Concordance:
     """One direction of `step`: queries from one view, keys, neighbours and ratios from the other."""
-    queries, keys = framework.embed(query_view, key_view)
+    with autocast():
+        queries, keys = framework.embed(query_view, key_view)
     with torch.no_grad():
         pool = gather(keys)
         neighbours = sockets.neighbourhood(pool)
         kept = sockets.anchors(pool, gather(indices))
-    pairs = framework.pair_loss(queries, pool[neighbours])
-    return Concordance(group_loss(pairs, kept), kept.float().mean())
+    own = slice(rank * len(queries), (rank + 1) * len(queries))
+    pairs = framework.pair_loss(queries, pool[neighbours[own]])
+    return Concordance(group_loss(pairs, kept[own], kept.sum()), kept.float().mean())
 
 
-def group_loss(pairs: Float[Tensor, "b k"], kept: Bool[Tensor, " b"]) -> Float[Tensor, ""]:
-    """Mean over the kept anchors of the mean over their neighbours (Eqs. 8, 14); 0 where none is kept."""
-    weights = kept.to(pairs.dtype)
-    return (pairs.mean(dim=1) * weights).sum() / weights.sum().clamp(min=1)
+def group_loss(
+    pairs: Float[Tensor, "b k"], kept: Bool[Tensor, " b"], total: Int[Tensor, ""] | None = None
+) -> Float[Tensor, ""]:
+    """Mean over the kept anchors of the mean over their neighbours (Eqs. 8, 14).
+
+    `total` is the number kept on all ranks, so that the ranks' losses sum to the loss of the whole batch; None: `kept.sum()`.
+    """
+    per_anchor = pairs.mean(dim=1) * kept
+    return per_anchor.sum() / (kept.sum() if total is None else total)
 
 
 class ConNRLoss(nn.Module):
@@ -133,7 +147,7 @@ class ConNRLoss(nn.Module):
         Returns:
             scalar in [-2, 2].
         """
-        keys = F.normalize(keys.detach(), dim=1)
+        keys = on_sphere(keys.detach())
         with torch.no_grad():
             neighbours = self.neighbourhood(keys)
         if kept is None:

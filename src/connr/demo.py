@@ -39,12 +39,12 @@ def baselines(images: ImageSet, n_clusters: int, seed: int) -> Iterator[Row]:
 
     pixels = images.images.flatten(1).numpy() / 255.0
 
-    def mixture(x: NDArray[np.float64]) -> NDArray[np.int64]:
-        reduced = PCA(n_components=0.9, random_state=seed).fit_transform(x)
-        assignments: NDArray[np.int64] = GaussianMixture(n_clusters, n_init=5, random_state=seed).fit_predict(reduced)
+    def mixture(x: NDArray[np.float64]) -> NDArray[np.integer]:
+        reduced = PCA(n_components=30, random_state=seed).fit_transform(x)  # the best of 10..40, 90..99 % of the variance
+        assignments: NDArray[np.integer] = GaussianMixture(n_clusters, n_init=10, random_state=seed).fit_predict(reduced)
         return assignments
 
-    methods: dict[str, Callable[[NDArray[np.float64]], NDArray[np.int64]]] = {
+    methods: dict[str, Callable[[NDArray[np.float64]], NDArray[np.integer]]] = {
         "k-means on pixels": KMeans(n_clusters, n_init=10, random_state=seed).fit_predict,
         "Ward on pixels": AgglomerativeClustering(n_clusters).fit_predict,
         "Gaussian mixture on PCA": mixture,
@@ -72,6 +72,6 @@ def byol_alone(r: Recipe, images: ImageSet, folder: RunFolder, device: str, list
     return _row("BYOL alone", images, fitted.assigned.clusters.numpy(), shared + time.monotonic() - began)
 
 
-def _row(method: str, images: ImageSet, assignments: NDArray[np.int64], seconds: float) -> Row:
+def _row(method: str, images: ImageSet, assignments: NDArray[np.integer], seconds: float) -> Row:
     found = metrics.scores(images.labels, assignments)
     return Row(method, found["acc"], found["nmi"], found["ari"], seconds)

@@ -1,7 +1,7 @@
 """ConNR as scikit-learn users know it: fit, predict, transform, score. The same defaults as the command."""
 
 from pathlib import Path
-from typing import Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +14,7 @@ from connr.model import Model
 from connr.recipe import Recipe
 from connr.run_folder import RunFolder
 
-Images = str | Path | NDArray[np.uint8]
+Images = str | Path | NDArray[Any]
 
 
 class ConNR(ClusterMixin, TransformerMixin, BaseEstimator):
@@ -58,7 +58,7 @@ class ConNR(ClusterMixin, TransformerMixin, BaseEstimator):
         self.device = device
         self.out = out
 
-    def fit(self, X: Images, y: object = None) -> Self:
+    def fit(self, X: Images, y: object = None) -> "ConNR":
         """Trains on X and clusters it.
 
         Args:
@@ -93,7 +93,7 @@ class ConNR(ClusterMixin, TransformerMixin, BaseEstimator):
 
     def score(self, X: Images, y: ArrayLike) -> float:
         """Clustering accuracy of `predict(X)` against labels y; -1 is unlabelled."""
-        return metrics.accuracy(y, self.predict(X))
+        return metrics.accuracy(np.asarray(y), self.predict(X))
 
     def save(self, path: str | Path) -> None:
         """Writes model.safetensors and config.json into a folder, made if need be."""
@@ -103,12 +103,12 @@ class ConNR(ClusterMixin, TransformerMixin, BaseEstimator):
         run.save_model(self.recipe_, self.model_, folder)
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "auto") -> Self:
+    def load(cls, path: str | Path, device: str = "auto") -> "ConNR":
         """A model from `save` or from a run folder, to predict with; `labels_` and `history_` stay with the fit."""
         r, model = run.load_model(RunFolder(path), device)
         return cls(r.clusters, random_state=r.seed, epochs=r.train.epochs, device=device)._adopt(r, model)
 
-    def _adopt(self, r: Recipe, model: Model) -> Self:
+    def _adopt(self, r: Recipe, model: Model) -> "ConNR":
         self.recipe_, self.model_ = r, model
         self.cluster_centers_ = model.centroids.cpu().numpy()
         self.n_features_out_ = self.cluster_centers_.shape[1]

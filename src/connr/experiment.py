@@ -9,7 +9,7 @@ from lightning.fabric import Fabric
 from torch import nn
 
 from connr import algorithm, backbones, recipe
-from connr.augment import Augment
+from connr.augment import LAYOUT, Augment
 from connr.errors import InputError
 from connr.frameworks import BYOL, Framework
 from connr.frameworks.heads import mlp
@@ -59,7 +59,7 @@ def build(r: Recipe) -> Framework:
     with initialising(r.seed):
         encoder = BACKBONES[type(r.backbone)](r.backbone, r.data.channels)
         width = backbones.features_out(encoder, r.data.channels, r.data.size)
-        return FRAMEWORKS[type(r.framework)](r.framework, encoder, width)
+        return FRAMEWORKS[type(r.framework)](r.framework, encoder, width).to(memory_format=LAYOUT)
 
 
 def plan_for(r: Recipe, mean: list[float], std: list[float]) -> Plan:

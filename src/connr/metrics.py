@@ -3,14 +3,19 @@
 Inputs are 1-D sequences, arrays or tensors of integers. Numbers of clusters and of classes are free, and may differ.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
+from torch import Tensor
+
+Integers = Sequence[int] | NDArray[np.integer] | Tensor
 
 
-def accuracy(labels: ArrayLike, assignments: ArrayLike) -> float:
+def accuracy(labels: Integers, assignments: Integers) -> float:
     """ACC in [0, 1]: the share of images in the right cluster under the best one-to-one matching of clusters to classes.
 
     The matching is the Hungarian one (Kuhn 1955). With more clusters than classes the unmatched clusters count as wrong.
@@ -22,7 +27,7 @@ def accuracy(labels: ArrayLike, assignments: ArrayLike) -> float:
     return float(table[linear_sum_assignment(table, maximize=True)].sum() / table.sum())
 
 
-def nmi(labels: ArrayLike, assignments: ArrayLike) -> float:
+def nmi(labels: Integers, assignments: Integers) -> float:
     """NMI in [0, 1]: mutual information over the arithmetic mean of the two entropies.
 
     Raises:
@@ -31,7 +36,7 @@ def nmi(labels: ArrayLike, assignments: ArrayLike) -> float:
     return float(normalized_mutual_info_score(*_labelled(labels, assignments), average_method="arithmetic"))
 
 
-def ari(labels: ArrayLike, assignments: ArrayLike) -> float:
+def ari(labels: Integers, assignments: Integers) -> float:
     """ARI in [-0.5, 1]: agreement over pairs of images, 0 on average for random assignments.
 
     Raises:
@@ -40,7 +45,7 @@ def ari(labels: ArrayLike, assignments: ArrayLike) -> float:
     return float(adjusted_rand_score(*_labelled(labels, assignments)))
 
 
-def purity(labels: ArrayLike, neighbours: ArrayLike) -> float:
+def purity(labels: Integers, neighbours: NDArray[np.integer] | Tensor) -> float:
     """Neighbour purity in [0, 1] (Figure 2): the mean share of an anchor's neighbours that have its label.
 
     The anchor itself and unlabelled neighbours are left out, and so are anchors that are unlabelled or alone.
@@ -61,7 +66,7 @@ def purity(labels: ArrayLike, neighbours: ArrayLike) -> float:
     return float((same.sum(axis=1)[anchors] / counted.sum(axis=1)[anchors]).mean())
 
 
-def scores(labels: ArrayLike, assignments: ArrayLike) -> dict[str, float]:
+def scores(labels: Integers, assignments: Integers) -> dict[str, float]:
     """ACC, NMI, ARI and n, the number of labelled images they are taken over.
 
     Raises:
@@ -75,7 +80,7 @@ def scores(labels: ArrayLike, assignments: ArrayLike) -> dict[str, float]:
     }
 
 
-def _labelled(labels: ArrayLike, assignments: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def _labelled(labels: Integers, assignments: Integers) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
     classes, clusters = np.asarray(labels), np.asarray(assignments)
     if classes.shape != clusters.shape or classes.ndim != 1:
         raise ValueError(f"labels {classes.shape} and assignments {clusters.shape} should be two 1-D lists of one length.")

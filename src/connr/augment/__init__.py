@@ -1,5 +1,5 @@
 """Two views of every image of a batch, each image with random parameters of its own, on the device."""
 
-from connr.augment.views import Augment
+from connr.augment.views import LAYOUT, Augment
 
-__all__ = ["Augment"]
+__all__ = ["LAYOUT", "Augment"]

@@ -1,6 +1,7 @@
 """DATA, as a user names it, -> an `ImageSet`: `digits`, a folder, an `.npz`, or an array."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ NAMED = ("digits",)
 
 
 def open_images(
-    data: str | Path | NDArray[np.uint8] | Tensor,
+    data: str | Path | NDArray[Any] | Tensor,
     size: int,
     channels: int,
     *,
@@ -76,8 +77,8 @@ def read_npz(path: Path, size: int, channels: int) -> ImageSet:
 
 
 def from_arrays(
-    images: NDArray[np.uint8],
-    labels: NDArray[np.integer] | None,
+    images: NDArray[Any],
+    labels: NDArray[Any] | None,
     size: int,
     channels: int,
     source: str,

@@ -6,16 +6,15 @@ F_o and F_t are encoder + projector; F_t follows F_o as a moving average and get
 from copy import deepcopy
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from connr.frameworks.framework import Framework, move_towards
+from connr.frameworks.framework import Framework, move_towards, on_sphere
 
 
 def negative_cosine(queries: Float[Tensor, "b d"], positives: Float[Tensor, "b k d"]) -> Float[Tensor, "b k"]:
     """-2 <q_i, z_ij>, cosine: in [-2, 2], and |q - z|^2 - 2 on the sphere. Rows need not be normalised."""
-    return -2 * torch.einsum("bd,bkd->bk", F.normalize(queries, dim=1), F.normalize(positives, dim=2))
+    return -2 * torch.einsum("bd,bkd->bk", on_sphere(queries), on_sphere(positives))
 
 
 class BYOL(Framework):
@@ -38,7 +37,7 @@ class BYOL(Framework):
     ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
         queries = self.predictor(self.online(query_view))
         with torch.no_grad():
-            keys = F.normalize(self.target(key_view).float(), dim=1)
+            keys = on_sphere(self.target(key_view))
         return queries, keys
 
     def pair_loss(self, queries: Float[Tensor, "b d"], positives: Float[Tensor, "b k d"]) -> Float[Tensor, "b k"]:

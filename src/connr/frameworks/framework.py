@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -32,6 +33,11 @@ class Framework(nn.Module, ABC):
     @abstractmethod
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Trained parameters by role, `encoder` (with the projector) and `predictor`; a recipe gives each its lr factor."""
+
+
+def on_sphere(rows: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+    """Rows over their L2 norm, in single precision at least: under mixed precision, losses and neighbours are not mixed."""
+    return F.normalize(rows if rows.dtype == torch.float64 else rows.float(), dim=-1)
 
 
 @torch.no_grad()

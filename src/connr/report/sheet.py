@@ -10,7 +10,6 @@ from torch import Tensor
 
 from connr.model import Assigned
 
-GAP = 2  # pixels between images
 GROUND = 255
 
 
@@ -22,13 +21,19 @@ def spread_out(assigned: Assigned, cluster: int, count: int) -> list[int]:
     return by_distance[ranks].tolist()
 
 
+def gap_between(size: int) -> int:
+    """Pixels between images of `size` pixels."""
+    return max(1, size // 16)
+
+
 def mosaic(images: UInt8[Tensor, "n c h w"], rows: list[list[int]], columns: int) -> NDArray[np.uint8]:
     """The images of each row side by side, on white."""
     _, c, h, w = images.shape
-    canvas = np.full((len(rows) * (h + GAP) - GAP, columns * (w + GAP) - GAP, c), GROUND, dtype=np.uint8)
+    gap = gap_between(h)
+    canvas = np.full((len(rows) * (h + gap) - gap, columns * (w + gap) - gap, c), GROUND, dtype=np.uint8)
     for row, indices in enumerate(rows):
         for column, index in enumerate(indices):
-            top, left = row * (h + GAP), column * (w + GAP)
+            top, left = row * (h + gap), column * (w + gap)
             canvas[top : top + h, left : left + w] = images[index].permute(1, 2, 0).numpy()
     return canvas
 
@@ -51,9 +56,10 @@ def cluster_sheet(images: UInt8[Tensor, "n c h w"], assigned: Assigned, n_cluste
     axes = figure.subplots()
     axes.imshow(canvas.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     sizes = torch.bincount(assigned.clusters, minlength=n_clusters).tolist()
-    step = images.shape[2] + GAP
+    gap = gap_between(images.shape[2])
+    step = images.shape[2] + gap
     axes.set_yticks(
-        [step * row + step / 2 - GAP for row in range(n_clusters)],
+        [step * row + (step - gap) / 2 for row in range(n_clusters)],
         [f"cluster {row} · {size:,}" for row, size in enumerate(sizes)],
         fontsize=8,
     )
@@ -62,5 +68,5 @@ def cluster_sheet(images: UInt8[Tensor, "n c h w"], assigned: Assigned, n_cluste
     axes.spines[:].set_visible(False)
     axes.set_xlabel("most central  →  farthest from its centroid", fontsize=8, color="#555555")
     png = BytesIO()
-    figure.savefig(png, format="png")
+    figure.savefig(png, format="png", bbox_inches="tight", pad_inches=0.1)
     return png.getvalue()

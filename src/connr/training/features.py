@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
+
+from connr.frameworks.framework import on_sphere
 
 AT_A_TIME = 512
 
@@ -23,6 +24,6 @@ def extract(
     was_training = representation.training
     representation.eval()
     with torch.no_grad():
-        rows = [representation(normalise(part.to(device))).float() for part in images.split(AT_A_TIME)]
+        rows = [representation(normalise(part.to(device))) for part in images.split(AT_A_TIME)]
     representation.train(was_training)
-    return F.normalize(torch.cat(rows), dim=1)
+    return on_sphere(torch.cat(rows))

@@ -114,8 +114,7 @@ def train(
             indices = indices.to(images.device)
             batch, generator = images[indices], stream(plan.seed, "views", at)
             views = stage.augment(batch, generator), stage.augment(batch, generator)
-            with fabric.autocast():
-                concordance = algorithm.step(framework, views, indices, sockets)
+            concordance = algorithm.step(framework, views, indices, sockets, autocast=fabric.autocast)
             optimizer.zero_grad()
             fabric.backward(concordance.loss)
             optimizer.step()

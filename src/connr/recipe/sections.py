@@ -1,0 +1,189 @@
+"""The parts of a recipe and the range of every number.
+
+Times are shares of `train.epochs`, so that `--set train.epochs=50` alone shortens a run in proportion.
+"""
+
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown keys refused, values fixed once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Section):
+    """Images are brought to size x size pixels and 1 or 3 channels."""
+
+    size: Annotated[int, Field(ge=8, le=1024)] = 32
+    channels: Literal[1, 3] = 3
+
+
+class ResNet(Section):
+    """torchvision's ResNet; `small_images` = 3x3 stem of stride 1 and no max-pool."""
+
+    name: Literal["resnet18", "resnet34"]
+    small_images: bool = False
+
+
+class SmallResNet(Section):
+    """A ResNet for CPUs: `stages` sizes of `blocks` blocks, the first `width` wide, doubling."""
+
+    name: Literal["small"]
+    width: Count = 32
+    stages: Annotated[int, Field(ge=1, le=5)] = 3
+    blocks: Count = 1
+
+
+class BYOL(Section):
+    """Widths of projector and predictor, and the target momentum at the start (it rises to `final_momentum`)."""
+
+    name: Literal["byol"]
+    hidden: Count = 4096
+    out: Count = 256
+    predictor_std: Positive | None = 0.01
+    target_momentum: Share = 0.996
+    final_momentum: Share = 1.0
+
+
+class Itself(Section):
+    """N(i) = {i}, Eq. 1."""
+
+    name: Literal["itself"]
+
+
+class Local(Section):
+    """The k nearest by cosine, Eq. 2."""
+
+    name: Literal["local"]
+    k: Count = 10
+
+
+class Contextual(Section):
+    """Eqs. 3-7."""
+
+    name: Literal["contextual"]
+    k: Count = 10
+    k1: Count = 10
+    k2: Count = 2
+    alpha: NonNegative = 2.0
+    layers: Annotated[int, Field(ge=0)] = 2
+
+
+class Everyone(Section):
+    """All images are anchors."""
+
+    name: Literal["all"]
+
+
+class Boundary(Section):
+    """Eqs. 9-13: `fraction` of the anchors kept at t0, rising to `final` at the share `until` of all epochs (Eq. 12)."""
+
+    name: Literal["boundary"]
+    fraction: Fraction = 0.8
+    final: Fraction = 1.0
+    until: Share = 1.0
+
+
+class Augment(Section):
+    """Strengths of the random views; see `connr.augment.Augment`. None or 0 switches a part off."""
+
+    crop_scale: tuple[Fraction, Fraction] | None = None
+    crop_ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
+    flip: Share = 0.0
+    rotate: NonNegative = 0.0
+    shift: NonNegative = 0.0
+    zoom: tuple[Positive, Positive] = (1.0, 1.0)
+    shear: NonNegative = 0.0
+    warp: NonNegative = 0.0
+    warp_knots: Annotated[int, Field(ge=2)] = 3
+    jitter: tuple[NonNegative, NonNegative, NonNegative, Annotated[float, Field(ge=0, le=0.5)]] | None = None
+    jitter_probability: Share = 0.8
+    grey_probability: Share = 0.0
+
+
+class LearningRateFactors(Section):
+    """Factors on the learning rate of each group of parameters."""
+
+    encoder: NonNegative = 1.0
+    predictor: NonNegative = 1.0
+
+
+NeighbourhoodSection = Annotated[Itself | Local | Contextual, Field(discriminator="name")]
+AnchorsSection = Annotated[Everyone | Boundary, Field(discriminator="name")]
+
+
+class Stage(Section):
+    """What a stage plugs into the sockets, by default stage 1; `crop_scale` replaces that of `augment`."""
+
+    neighbourhood: NeighbourhoodSection = Itself(name="itself")
+    anchors: AnchorsSection = Everyone(name="all")
+    crop_scale: tuple[Fraction, Fraction] | None = None
+    lr_factors: LearningRateFactors = LearningRateFactors()
+
+
+class GroupStage(Stage):
+    """Stage 2."""
+
+    neighbourhood: NeighbourhoodSection = Contextual(name="contextual")
+    anchors: AnchorsSection = Boundary(name="boundary")
+
+
+class Train(Section):
+    """lr = base_lr · batch_size / 256, warmed up over the share `warmup` of all epochs, then a cosine to 0.
+
+    `group_from` is t0 / T: the share of the epochs before Eq. 14 takes over from Eq. 1; 1 leaves out stage 2.
+    `evaluate_every`: epochs of stage 1 between two k-means, for the log only; 0 for none.
+    `keep_checkpoints`: the latest so many; 0 keeps all.
+    """
+
+    epochs: Count = 1000
+    group_from: Share = 0.8
+    batch_size: Annotated[int, Field(ge=2)] = 256
+    base_lr: Positive = 0.05
+    warmup: Share = 0.05
+    momentum: Share = 0.9
+    weight_decay: NonNegative = 5e-4
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    evaluate_every: Annotated[int, Field(ge=0)] = 0
+    keep_checkpoints: Annotated[int, Field(ge=0)] = 2
+
+
+class KMeans(Section):
+    """Of every epoch from t0 on and of the end."""
+
+    restarts: Count = 10
+    max_iterations: Count = 300
+
+
+class Recipe(Section):
+    """A whole run. `clusters` may be left to the command line."""
+
+    description: str = ""
+    clusters: Annotated[int, Field(ge=2)] | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    data: Data = Data()
+    backbone: Annotated[ResNet | SmallResNet, Field(discriminator="name")]
+    framework: BYOL
+    augment: Augment = Augment()
+    instance: Stage = Stage()
+    group: GroupStage = GroupStage()
+    train: Train = Train()
+    kmeans: KMeans = KMeans()
+
+    @property
+    def t0(self) -> int:
+        """The first epoch of group concordance (Eq. 15)."""
+        return round(self.train.group_from * self.train.epochs)
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

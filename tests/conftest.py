@@ -1,0 +1,67 @@
+"""Shared by all tests: few threads, inputs with exact ties, a recipe and images small enough to train in seconds."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from connr import recipe
+from connr.data import ImageSet, open_images
+
+settings.register_profile("connr", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("connr")
+torch.set_num_threads(1)  # tests run in several processes; a batch of 8 x 8 images gains nothing from more
+
+
+@st.composite
+def tied_features(draw, smallest=1, largest=20):
+    """Unit vectors of 4 numbers among 24, so that products are exact and ties and duplicates the rule. (b 4) float64."""
+    corners = [[(1 if bits >> axis & 1 else -1) / 2 for axis in range(4)] for bits in range(16)]
+    axes = [[float(sign * (axis == at)) for axis in range(4)] for at in range(4) for sign in (1, -1)]
+    rows = draw(st.lists(st.sampled_from(corners + axes), min_size=smallest, max_size=largest))
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def unit_rows(b, d, seed):
+    rows = torch.randn(b, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.nn.functional.normalize(rows, dim=1)
+
+
+TINY = (
+    "train.epochs=5",
+    "train.group_from=0.6",
+    "train.batch_size=64",
+    "train.evaluate_every=2",
+    "train.keep_checkpoints=0",
+    "backbone.width=8",
+    "framework.hidden=32",
+    "framework.out=16",
+)
+
+
+@pytest.fixture
+def tiny():
+    """digits, 3 + 2 epochs with a network of a few thousand weights."""
+    return recipe.load("digits", TINY)
+
+
+@pytest.fixture(scope="session")
+def few_digits() -> ImageSet:
+    whole = open_images("digits", 8, 1)
+    return ImageSet(whole.images[:400], whole.names[:400], whole.labels[:400], whole.class_names)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of 24 small JPEGs and PNGs in two subfolders, and one flat."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "pictures"
+    for index in range(24):
+        place = folder / ("warm", "cold", ".")[index % 3]
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(place / f"{index:02d}.{'jpg' if index % 2 else 'png'}")
+    return folder

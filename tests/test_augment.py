@@ -1,0 +1,185 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+import torchvision.transforms.v2.functional as TF
+from scipy.stats import kstest
+from torchvision.transforms import RandomResizedCrop
+
+from connr.augment import Augment, colour, geometry
+from connr.randomness import stream
+
+
+@pytest.fixture
+def images():
+    return torch.rand(64, 3, 16, 16, generator=stream(0, "images"))
+
+
+@pytest.fixture
+def bytes_of(images):
+    return (images * 255).to(torch.uint8)
+
+
+def draws(n, low, high):
+    return torch.empty(n).uniform_(low, high, generator=stream(1, "draws"))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "low", "high"),
+    [
+        (colour.brightness, TF.adjust_brightness, 0.2, 1.8),
+        (colour.contrast, TF.adjust_contrast, 0.2, 1.8),
+        (colour.saturation, TF.adjust_saturation, 0.2, 1.8),
+        (colour.hue, TF.adjust_hue, -0.5, 0.5),
+    ],
+)
+def test_colours_are_torchvisions_image_by_image(images, ours, theirs, low, high):
+    factors = draws(len(images), low, high)
+    expected = torch.stack([theirs(image, float(factor)) for image, factor in zip(images, factors, strict=True)])
+    assert torch.allclose(ours(images, factors), expected, atol=2e-5)
+
+
+def test_grey_is_torchvisions(images):
+    assert torch.allclose(colour.grey(images), TF.rgb_to_grayscale(images), atol=1e-6)
+    chosen = torch.arange(64) % 2 == 0
+    mixed = colour.greyed(images, chosen)
+    assert torch.equal(mixed[~chosen], images[~chosen])
+    assert torch.allclose(mixed[chosen], TF.rgb_to_grayscale(images[chosen], num_output_channels=3), atol=1e-6)
+
+
+def test_grey_images_have_no_colour_to_change():
+    plain = torch.rand(4, 1, 8, 8)
+    assert torch.equal(colour.hue(plain, draws(4, -0.5, 0.5)), plain)
+    assert torch.equal(colour.saturation(plain, draws(4, 0, 2)), plain)
+
+
+def test_jitter_applies_the_four_in_each_images_own_order(images):
+    factors, order = colour.draw_jitter(64, (0.4, 0.4, 0.4, 0.1), stream(0, "jitter"))
+    chosen = torch.arange(64) % 4 != 0
+    found = colour.jitter(images, factors, order, chosen)
+    theirs = (TF.adjust_brightness, TF.adjust_contrast, TF.adjust_saturation, TF.adjust_hue)
+    for i in range(64):
+        expected = images[i]
+        for operation in order[i].tolist() if chosen[i] else ():
+            expected = theirs[operation](expected, float(factors[i, operation]))
+        assert torch.allclose(found[i], expected, atol=5e-5)
+
+
+def test_jitter_is_drawn_in_its_ranges_and_every_order():
+    factors, order = colour.draw_jitter(2000, (0.4, 2.0, 0.3, 0.1), stream(0, "jitter"))
+    for column, (low, high) in enumerate([(0.6, 1.4), (0, 3), (0.7, 1.3), (-0.1, 0.1)]):
+        assert factors[:, column].min() == pytest.approx(low, abs=0.01)
+        assert factors[:, column].max() == pytest.approx(high, abs=0.01)
+    counts = np.unique(order.numpy(), axis=0, return_counts=True)[1]
+    assert len(counts) == 24
+    assert counts.min() > 50
+
+
+def test_crops_are_distributed_as_torchvisions():
+    size, scale, ratio = (32, 48), (0.08, 1.0), (3 / 4, 4 / 3)
+    ours = geometry.draw_crops(4000, size, scale, ratio, stream(0, "crops")).numpy()
+    torch.manual_seed(0)
+    blank = torch.zeros(3, *size)
+    theirs = np.array([RandomResizedCrop.get_params(blank, list(scale), list(ratio)) for _ in range(4000)])
+    for column, name in enumerate(("top", "left", "height", "width")):
+        assert kstest(ours[:, column], theirs[:, column]).pvalue > 0.01, name
+    assert (ours[:, 0] + ours[:, 2] <= 32).all()
+    assert (ours[:, 1] + ours[:, 3] <= 48).all()
+    assert (ours[:, :2] >= 0).all()
+
+
+def test_a_crop_that_never_fits_falls_back_to_the_central_one():
+    assert geometry.draw_crops(3, (10, 40), (1.0, 1.0), (1.0, 1.0), stream(0, "crops")).tolist() == [[0, 15, 10, 10]] * 3
+    assert geometry.draw_crops(1, (40, 10), (1.0, 1.0), (1.0, 1.0), stream(0, "crops")).tolist() == [[15, 0, 10, 10]]
+
+
+def test_a_crop_is_torchvisions_inside_its_border(images):
+    """At the box's border ours may look one pixel beyond it, where theirs repeats the last."""
+    boxes = geometry.draw_crops(64, (16, 16), (0.2, 0.9), (3 / 4, 4 / 3), stream(3, "crops"))
+    found = geometry.sample(images, geometry.crop_matrices(boxes, (16, 16)), None, "border")
+    for i, (top, left, height, width) in enumerate(boxes.int().tolist()):
+        expected = TF.resized_crop(images[i], top, left, height, width, [16, 16], antialias=False)
+        rows, columns = math.ceil(16 / height), math.ceil(16 / width)
+        inside = (slice(None), slice(rows, 16 - rows), slice(columns, 16 - columns))
+        assert torch.allclose(found[i][inside], expected[inside], atol=1e-4)
+
+
+def test_flips_swap_left_and_right(images):
+    matrices = geometry.flip_matrices(64, 0.5, stream(0, "flips"))
+    flipped = matrices[:, 0, 0] < 0
+    found = geometry.sample(images, matrices, None, "border")
+    assert 16 < flipped.sum() < 48
+    assert torch.allclose(found[flipped], images[flipped].flip(3), atol=1e-5)
+    assert torch.allclose(found[~flipped], images[~flipped], atol=1e-5)
+
+
+def test_affine_moves_as_its_parameters_say(images):
+    """Alone, each parameter is torchvision's affine with the amount read off the matrix."""
+    turned = geometry.affine_matrices(64, 30, 0, (1.0, 1.0), 0, stream(0, "affine"))
+    angles = torch.atan2(turned[:, 1, 0], turned[:, 0, 0]).rad2deg()
+    assert angles.abs().max() <= 30
+    assert angles.std() == pytest.approx(60 / math.sqrt(12), rel=0.2)
+    found = geometry.sample(images, turned, None, "zeros")
+    for i in range(64):
+        expected = TF.affine(
+            images[i], -float(angles[i]), [0, 0], 1.0, [0.0, 0.0], interpolation=TF.InterpolationMode.BILINEAR
+        )
+        difference = (found[i] - expected).abs()[:, 3:13, 3:13].max()
+        other_way = (found[i] - TF.affine(images[i], float(angles[i]), [0, 0], 1.0, [0.0, 0.0])).abs().max()
+        assert difference < 1e-3 < other_way or abs(angles[i]) < 0.5
+    moved = geometry.affine_matrices(64, 0, 0.25, (0.5, 2.0), 0, stream(0, "affine"))
+    assert moved[:, :2, 2].abs().max() <= 0.5  # a quarter of the side, in coordinates that span 2
+    assert 0.5 <= 1 / moved[:, 0, 0].max() < 0.6
+    assert torch.equal(moved[:, 0, 0], moved[:, 1, 1])
+
+
+def test_warps_are_smooth_and_as_strong_as_asked():
+    field = geometry.warps(500, (16, 16), 0.05, 3, stream(0, "warps"))
+    corners = field[:, ::15, ::15]
+    assert corners.std() == pytest.approx(2 * 0.05, rel=0.1)
+    steps = (field[:, 1:] - field[:, :-1]).abs().mean()
+    assert steps < 0.25 * field.std()
+
+
+def test_nothing_asked_is_nothing_done(bytes_of):
+    augment = Augment([0.5, 0.4, 0.3], [0.2, 0.2, 0.1])
+    expected = (bytes_of.float() / 255 - torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1)) / torch.tensor([0.2, 0.2, 0.1]).view(
+        3, 1, 1
+    )
+    assert torch.allclose(augment.normalise(bytes_of), expected)
+    assert torch.allclose(augment(bytes_of, stream(0, "views")), expected)
+
+
+@pytest.mark.parametrize(
+    "strength",
+    [
+        {"crop_scale": (0.1, 1.0)},
+        {"flip": 0.5},
+        {"rotate": 20.0},
+        {"shift": 0.2},
+        {"zoom": (0.5, 1.5)},
+        {"shear": 20.0},
+        {"warp": 0.1},
+        {"jitter": (0.4, 0.4, 0.4, 0.1)},
+        {"grey_probability": 0.5},
+    ],
+    ids=lambda strength: next(iter(strength)),
+)
+def test_each_part_alone_differs_image_by_image_and_repeats_with_its_stream(bytes_of, strength):
+    same = bytes_of[:1].expand(64, -1, -1, -1)
+    augment = Augment([0.0] * 3, [1.0] * 3, **strength)
+    view = augment(same, stream(0, "views"))
+    assert torch.equal(view, augment(same, stream(0, "views")))
+    assert not torch.equal(view, augment(same, stream(0, "views", 1)))
+    assert len({tuple(v.flatten().tolist()) for v in view}) > 1
+    assert view.min() >= -1e-6
+    assert view.max() <= 1 + 1e-6
+
+
+def test_the_global_generator_is_left_alone(bytes_of):
+    before = torch.get_rng_state()
+    Augment([0.0] * 3, [1.0] * 3, crop_scale=(0.1, 1.0), rotate=5.0, warp=0.1, jitter=(0.4, 0.4, 0.4, 0.1), flip=0.5)(
+        bytes_of, stream(0, "views")
+    )
+    assert torch.equal(before, torch.get_rng_state())

@@ -1,0 +1,202 @@
+import io
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from connr.data import batches, open_images
+from connr.errors import InputError
+from connr.run_folder import RunFolder, write_text
+
+
+def save(path, pixels, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(pixels, dtype=np.uint8)).save(path, **options)
+
+
+def test_digits_are_all_there():
+    found = open_images("digits", 8, 1)
+    assert found.images.shape == (1797, 1, 8, 8)
+    assert (int(found.images.min()), int(found.images.max())) == (0, 255)
+    assert found.class_names == [str(digit) for digit in range(10)]
+    assert torch.bincount(found.labels).min() > 170
+
+
+def test_folders_flat_and_nested_have_a_row_for_every_picture(pictures):
+    found = open_images(pictures, 16, 3)
+    assert len(found) == 24
+    assert found.names == sorted(found.names)
+    assert found.images.shape == (24, 3, 16, 16)
+    assert not found.labelled
+    labelled = open_images(pictures, 16, 3, labels_from_folders=True)
+    assert labelled.class_names == [".", "cold", "warm"]
+    for name, label in zip(labelled.names, labelled.labels, strict=True):
+        assert labelled.class_names[label] == str(Path(name).parent)
+
+
+def test_same_names_in_two_folders_are_two_pictures(tmp_path):
+    save(tmp_path / "a" / "x.png", np.full((8, 8, 3), (255, 0, 0)))
+    save(tmp_path / "b" / "x.png", np.full((8, 8, 3), (0, 0, 255)))
+    found = open_images(tmp_path, 8, 3)
+    assert found.names == [str(Path("a", "x.png")), str(Path("b", "x.png"))]
+    assert found.images[:, :, 0, 0].tolist() == [[255, 0, 0], [0, 0, 255]]
+
+
+@pytest.mark.parametrize("name", ["x.JPG", "x.jpeg", "x.png", "x.bmp", "x.webp", "x.tif", "x.gif", "Ü ÿ#%.PNG"])
+def test_endings_of_either_case_and_odd_names(tmp_path, name):
+    save(tmp_path / name, np.full((12, 12, 3), (200, 100, 50)))
+    (tmp_path / "notes.txt").write_text("no picture")
+    found = open_images(tmp_path, 8, 3)
+    assert found.names == [name]
+    assert torch.tensor(found.images[0, :, 4, 4].tolist()).sub(torch.tensor([200, 100, 50])).abs().max() <= 6
+
+
+def test_modes_of_pictures_come_out_right(tmp_path):
+    grey = Image.fromarray(np.full((8, 8), 100, dtype=np.uint8))
+    grey.save(tmp_path / "a-grey.png")
+    grey.convert("P").save(tmp_path / "b-palette.png")
+    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "c-transparent.png")
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "d-cmyk.jpg", quality=100)
+    Image.fromarray(np.full((8, 8), 25700, dtype=np.uint16)).save(tmp_path / "e-16bit.png")
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "f-animated.gif", save_all=True, append_images=frames[1:])
+    found = open_images(tmp_path, 8, 3)
+    centre = found.images[:, :, 4, 4].int()
+    expected = torch.tensor([[100] * 3, [100] * 3, [255] * 3, [255, 0, 0], [100] * 3, [255, 0, 0]])
+    assert (centre - expected).abs().max() <= 6
+
+
+def test_pictures_are_turned_as_exif_says(tmp_path):
+    pixels = np.zeros((8, 8, 3))
+    pixels[:4] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    save(tmp_path / "x.jpg", pixels, exif=exif, quality=100)
+    rows = open_images(tmp_path, 8, 1).images[0, 0].float().mean(dim=1)
+    assert rows[0] < 20
+    assert rows[-1] > 235
+
+
+def test_tall_and_wide_pictures_are_cut_to_the_middle(tmp_path):
+    pixels = np.zeros((8, 24, 3))
+    pixels[:, 8:16] = 255
+    save(tmp_path / "wide.png", pixels)
+    save(tmp_path / "tall.png", pixels.transpose(1, 0, 2))
+    assert open_images(tmp_path, 8, 1).images.min() == 255
+
+
+def test_what_cannot_be_read_is_left_out_and_listed(pictures):
+    (pictures / "empty.jpg").touch()
+    (pictures / "text.png").write_text("no picture")
+    whole = (pictures / "02.png").read_bytes()
+    (pictures / "cut.png").write_bytes(whole[: len(whole) // 2])
+    os.mkfifo(pictures / "pipe.jpg")
+    for index in range(40):
+        save(pictures / f"more{index}.png", np.zeros((4, 4, 3)))
+    found = open_images(pictures, 16, 3)
+    assert len(found) == 64
+    assert {skipped.path for skipped in found.skipped} == {"empty.jpg", "text.png", "cut.png", "pipe.jpg"}
+    assert all(skipped.reason for skipped in found.skipped)
+
+
+def test_too_many_unreadable_pictures_are_an_error(pictures):
+    for index in range(5):
+        (pictures / f"broken{index}.jpg").write_text("no picture")
+    with pytest.raises(InputError, match=r"5 of 29 pictures .* cannot be read(.|\n)*broken0.jpg: UnidentifiedImageError"):
+        open_images(pictures, 16, 3)
+
+
+def test_output_and_other_runs_inside_the_folder_are_never_read(pictures):
+    out, other = pictures / "out", RunFolder(pictures / "old" / "run")
+    save(out / "mine.png", np.zeros((4, 4, 3)))
+    save(other.path / "clusters.png", np.zeros((4, 4, 3)))
+    write_text(other.recipe, "clusters: 3\n")
+    save(pictures / ".thumbnails" / "x.png", np.zeros((4, 4, 3)))
+    assert len(open_images(pictures, 16, 3, leave_out=out)) == 24
+
+
+def test_npz_with_and_without_labels(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "x.npz", images=images, labels=np.array([0, 1, 1, -1, 0]), class_names=["cat", "dog"])
+    found = open_images(tmp_path / "x.npz", 8, 3)
+    assert torch.equal(found.images, torch.from_numpy(images).permute(0, 3, 1, 2))
+    assert found.labels.tolist() == [0, 1, 1, -1, 0]
+    assert found.class_names == ["cat", "dog"]
+    np.savez(tmp_path / "y.npz", images=images[..., 0])
+    plain = open_images(str(tmp_path / "y.npz"), 16, 3)
+    assert plain.images.shape == (5, 3, 16, 16)
+    assert not plain.labelled
+
+
+def test_channels_are_made_as_asked():
+    colours = np.zeros((2, 8, 8, 3), dtype=np.uint8)
+    colours[..., 0] = 255
+    assert open_images(colours, 8, 1).images.unique().tolist() == [76]  # 0.299 * 255
+    assert open_images(colours[..., 0], 8, 3).images.unique().tolist() == [255]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"pictures": np.zeros((2, 8, 8), np.uint8)}, "has no array `images`; it holds: pictures"),
+        ({"images": np.zeros((2, 8, 8), np.float32)}, "are float32, should be uint8"),
+        ({"images": np.zeros((2, 8), np.uint8)}, r"have shape \[2, 8\]"),
+        ({"images": np.zeros((2, 8, 8, 4), np.uint8)}, r"have shape \[2, 8, 8, 4\]"),
+        ({"images": np.zeros((0, 8, 8), np.uint8)}, "holds no images"),
+        ({"images": np.zeros((2, 8, 8), np.uint8), "labels": np.zeros(3, np.int64)}, r"labels .* should be integers \[2\]"),
+        ({"images": np.zeros((2, 8, 8), np.uint8), "labels": np.zeros(2)}, r"labels .* are float64"),
+        ({"images": np.array([object(), object()])}, "cannot be read as an .npz of plain arrays"),
+    ],
+)
+def test_bad_arrays_are_refused(tmp_path, arrays, message):
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(InputError, match=message):
+        open_images(tmp_path / "x.npz", 8, 3)
+
+
+def test_broken_archives_are_refused(tmp_path):
+    for name, content in (("text", b"no archive"), ("empty", b"")):
+        (tmp_path / f"{name}.npz").write_bytes(content)
+        with pytest.raises(InputError, match="cannot be read"):
+            open_images(tmp_path / f"{name}.npz", 8, 3)
+    inner = io.BytesIO()
+    np.save(inner, np.zeros((4, 8, 8), np.uint8))
+    with zipfile.ZipFile(tmp_path / "cut.npz", "w") as archive:
+        archive.writestr("images.npy", inner.getvalue()[:-50])
+    with pytest.raises(InputError, match="cannot be read"):
+        open_images(tmp_path / "cut.npz", 8, 3)
+
+
+def test_places_that_are_no_data_are_refused(tmp_path):
+    with pytest.raises(InputError, match="'nowhere' is not there"):
+        open_images("nowhere", 8, 3)
+    with pytest.raises(InputError, match="holds no pictures"):
+        open_images(tmp_path, 8, 3)
+    (tmp_path / "x.txt").touch()
+    with pytest.raises(InputError, match=r"neither a folder of pictures nor an \.npz"):
+        open_images(tmp_path / "x.txt", 8, 3)
+    save(tmp_path / "flat.png", np.zeros((8, 8, 3)))
+    with pytest.raises(InputError, match="no subfolders"):
+        open_images(tmp_path, 8, 3, labels_from_folders=True)
+
+
+def test_statistics_are_those_of_the_pixels():
+    images = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 3), dtype=np.uint8)
+    mean, std = open_images(images, 8, 3).statistics()
+    assert mean == pytest.approx((images / 255).mean(axis=(0, 1, 2)))
+    assert std == pytest.approx((images / 255).std(axis=(0, 1, 2)))
+    assert open_images(np.zeros((4, 8, 8), np.uint8), 8, 1).statistics() == ([0.0], [1 / 255])
+
+
+def test_an_epoch_visits_each_image_at_most_once_in_an_order_of_its_own():
+    epochs = [torch.cat(list(batches(103, 10, seed=1, epoch=epoch))) for epoch in range(20)]
+    for order in epochs:
+        assert len(order) == len(order.unique()) == 100
+    assert len(torch.cat(epochs).unique()) == 103
+    assert not torch.equal(epochs[0], epochs[1])
+    assert torch.equal(epochs[3], torch.cat(list(batches(103, 10, seed=1, epoch=3))))
+    assert not torch.equal(epochs[3], torch.cat(list(batches(103, 10, seed=2, epoch=3))))

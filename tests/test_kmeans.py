@@ -1,0 +1,121 @@
+import numpy as np
+import oracles
+import pytest
+import torch
+from conftest import tied_features, unit_rows
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.cluster import KMeans
+from sklearn.datasets import load_digits, make_blobs
+
+from connr.kmeans import assign, kmeans, plus_plus, recompute
+
+
+def datasets():
+    """20 data sets: blobs that touch and that do not, the digits, uniform noise, points on the sphere."""
+    for index in range(20):
+        rng = np.random.default_rng(index)
+        if index % 4 == 0:
+            x, k = make_blobs(600, 2 + index, centers=8, cluster_std=0.5 + index / 4, random_state=index)[0], 8
+        elif index % 4 == 1:
+            x, k = load_digits().data[rng.permutation(1797)[:700]], 10
+        elif index % 4 == 2:
+            x, k = rng.random((500, 2 + index)), 5
+        else:
+            x, k = unit_rows(600, 4 + index, index).numpy(), 12
+        yield pytest.param(x, k, id=f"{index}")
+
+
+@pytest.mark.parametrize(("x", "k"), list(datasets()))
+def test_inertia_is_within_a_hundredth_of_scikit_learn(x, k):
+    theirs = KMeans(k, n_init=10, random_state=0).fit(x)
+    ours = kmeans(torch.from_numpy(x).float(), k)
+    assert ours.inertia <= theirs.inertia_ * 1.01
+    distances = ((x[:, None] - ours.centroids.numpy()[None]) ** 2).sum(axis=2)
+    assert ours.inertia == pytest.approx(distances.min(axis=1).sum(), rel=1e-4)
+    assert (distances[np.arange(len(x)), ours.assignments] <= distances.min(axis=1) * (1 + 1e-4) + 1e-5).all()
+
+
+def distance_to(points, i, centroids, assignments):
+    return oracles.squared(points[i].tolist(), centroids[assignments[i]].tolist())
+
+
+@given(tied_features(smallest=2, largest=15), st.data())
+def test_an_iteration_is_the_oracle(points, data):
+    k = data.draw(st.integers(1, min(4, len(points))))
+    starts = [data.draw(st.lists(st.integers(0, len(points) - 1), min_size=k, max_size=k)) for _ in range(2)]
+    centroids = points[torch.tensor(starts)] + torch.arange(k).view(1, k, 1) * 2**-6  # exact, and no two the same
+    new, (assignments, _) = recompute(points, centroids, "euclidean"), assign(points, centroids)
+    for restart in range(2):
+        expected_assignments, expected = oracles.lloyd(points.tolist(), centroids[restart].tolist())
+        assert assignments[:, restart].tolist() == expected_assignments
+        filled = torch.tensor([c in expected_assignments for c in range(k)])
+        assert torch.allclose(new[restart][filled], torch.tensor(expected, dtype=torch.float64)[filled])
+        far = sorted(
+            (distance_to(points, i, centroids[restart], expected_assignments) for i in range(len(points))), reverse=True
+        )
+        for distance, cluster in zip(far, (~filled).nonzero().flatten().tolist(), strict=False):
+            at = new[restart, cluster].tolist()  # of equally far points, any
+            taken = [
+                distance_to(points, i, centroids[restart], expected_assignments)
+                for i in range(len(points))
+                if points[i].tolist() == at
+            ]
+            assert distance in taken if distance > 0 else at == centroids[restart, cluster].tolist()
+
+
+def test_empty_clusters_are_reseeded_at_the_farthest_points():
+    points = torch.tensor([[0.0], [1.0], [2.0], [50.0], [90.0]])
+    centroids = torch.tensor([[[1.0], [1000.0], [2000.0]]])
+    assert recompute(points, centroids, "euclidean").flatten().tolist() == pytest.approx([28.6, 90.0, 50.0])
+
+
+@given(tied_features(smallest=2, largest=7), st.integers(1, 3))
+def test_small_problems_are_solved_exactly(points, k):
+    k = min(k, len(points))
+    assert kmeans(points, k, restarts=30).inertia == pytest.approx(oracles.best_inertia(points.tolist(), k), abs=1e-9)
+
+
+@given(tied_features(smallest=1, largest=8))
+def test_as_many_clusters_as_points_leave_nothing_over(points):
+    found = kmeans(points, len(points))
+    assert found.inertia == pytest.approx(0, abs=1e-12)
+    assert torch.allclose(found.centroids[found.assignments], points)
+
+
+def test_cosine_centroids_are_on_the_sphere_and_ignore_length():
+    directions = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    lengths = torch.rand(60, 1, generator=torch.Generator().manual_seed(0)) * 9 + 1
+    points = directions.repeat(20, 1) * lengths
+    found = kmeans(points, 3, metric="cosine")
+    assert torch.allclose(found.centroids.norm(dim=1), torch.ones(3))
+    assert found.inertia == pytest.approx(0, abs=1e-4)
+    assert (found.assignments.view(20, 3) == found.assignments[:3]).all()
+
+
+def test_starts_prefer_the_far_away():
+    """k-means++: with two tight groups, the second centre is in the other group."""
+    points = torch.cat([torch.randn(50, 2) * 1e-3, torch.randn(50, 2) * 1e-3 + 10])
+    starts = plus_plus(points, 2, 20, torch.Generator().manual_seed(0))
+    assert ((starts > 5).all(dim=2).sum(dim=1) == 1).all()
+
+
+def test_equal_calls_give_equal_answers_and_leave_the_global_generator_alone():
+    points, before = torch.randn(300, 8), torch.get_rng_state()
+    one, two = kmeans(points, 7), kmeans(points, 7)
+    assert torch.equal(one.centroids, two.centroids)
+    assert torch.equal(before, torch.get_rng_state())
+    other = kmeans(points, 7, restarts=1, generator=torch.Generator().manual_seed(5))
+    assert not torch.equal(one.centroids, other.centroids)
+
+
+def test_far_from_the_origin_nothing_is_lost():
+    points = torch.randn(200, 3)
+    assert kmeans(points + 1000, 5).inertia == pytest.approx(kmeans(points, 5).inertia, rel=1e-3)
+
+
+def test_bad_input_is_refused():
+    with pytest.raises(ValueError, match=r"n_samples=3 should be >= n_clusters=4"):
+        kmeans(torch.randn(3, 2), 4)
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        kmeans(torch.tensor([[0.0], [float("nan")]]), 1)

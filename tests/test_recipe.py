@@ -1,0 +1,102 @@
+import pytest
+import yaml
+
+from connr import recipe
+from connr.recipe import RecipeError
+
+
+@pytest.mark.parametrize("name", recipe.names())
+def test_every_recipe_is_valid_and_complete_when_written_out(name, tmp_path):
+    r = recipe.load(name)
+    assert r.description
+    assert 0 < r.t0 < r.train.epochs
+    (tmp_path / "copy.yaml").write_text(r.to_yaml())
+    assert recipe.load(str(tmp_path / "copy.yaml")) == r
+    head = recipe.text(name).splitlines()[:3]
+    assert head[0].startswith("# connr fit")
+    assert any(line.startswith("# Cost:") for line in head)
+
+
+def test_the_digits_do_not_flip():
+    assert recipe.load("digits").augment.flip == 0
+
+
+def test_cifar10_has_the_numbers_of_the_paper():
+    r = recipe.load("cifar10")
+    assert (r.train.epochs, r.t0, r.train.batch_size, r.train.base_lr) == (1000, 800, 256, 0.05)
+    assert r.train.warmup * r.train.epochs == 50
+    assert r.group.neighbourhood.model_dump() == {"name": "contextual", "k": 10, "k1": 10, "k2": 2, "alpha": 2.0, "layers": 2}
+    assert r.group.anchors.model_dump() == {"name": "boundary", "fraction": 0.8, "final": 1.0, "until": 1.0}
+    assert (r.framework.hidden, r.framework.out, r.framework.target_momentum) == (4096, 256, 0.996)
+    assert (r.instance.lr_factors.encoder, r.instance.lr_factors.predictor) == (1, 10)
+    assert (r.group.lr_factors.encoder, r.group.lr_factors.predictor) == (0.1, 0.1)
+
+
+def test_settings_are_laid_over_in_order():
+    r = recipe.load("digits", ["train.epochs=50", "group.neighbourhood.k=5", "augment.jitter=null"], clusters=3, seed=7)
+    assert (r.train.epochs, r.t0, r.group.neighbourhood.k, r.augment.jitter) == (50, 33, 5, None)
+    assert (r.clusters, r.seed) == (3, 7)
+    assert r.group.neighbourhood.k1 == 10
+
+
+def test_another_part_by_name_starts_from_its_own_defaults():
+    r = recipe.load("digits", ["group.neighbourhood.name=local", "group.neighbourhood.k=7", "group.anchors.name=all"])
+    assert r.group.neighbourhood.model_dump() == {"name": "local", "k": 7}
+    assert r.group.anchors.model_dump() == {"name": "all"}
+    assert recipe.load("digits", ["backbone.name=resnet18"]).backbone.model_dump() == {
+        "name": "resnet18",
+        "small_images": False,
+    }
+
+
+def test_all_faults_are_shown_at_once():
+    with pytest.raises(RecipeError) as refused:
+        recipe.load("digits", ["train.epoch=3", "augment.flip=2", "group.neighbourhood.k=300", "backbone.width=wide", "foo=1"])
+    text = str(refused.value)
+    assert "has 5 faults" in text
+    assert "train.epoch is not a key. Did you mean train.epochs?" in text
+    assert "augment.flip=2: Input should be less than or equal to 1." in text
+    assert "group.neighbourhood.k=300 should be at most train.batch_size=128." in text
+    assert "backbone.width='wide'" in text
+    assert "foo is not a key." in text
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("epochs=3", "epochs is not a key. Did you mean train.epochs?"),
+        ("group.neighborhood.k=3", "group.neighborhood is not a key. Did you mean group.neighbourhood"),
+        ("train.batch_size=8", "group.neighbourhood.k1=10 should be at most train.batch_size=8."),
+        ("group.anchors.fraction=0", "group.anchors.fraction=0: Input should be greater than 0."),
+        ("backbone.name=resnet50", "'resnet50'"),
+        ("augment.zoom=[2, 1]", "augment.zoom=[2.0, 1.0] should rise."),
+        ("augment.crop_scale=[0.5]", "augment.crop_scale"),
+        ("train.epochs", "should read a.b=value"),
+        ("=3", "should read a.b=value"),
+        ("train.epochs=[", "the value is not YAML"),
+        ("data=3", "data=3"),
+        ("clusters=1", "clusters=1"),
+    ],
+)
+def test_a_wrong_setting_names_itself_and_the_way_out(setting, message):
+    with pytest.raises(RecipeError) as refused:
+        recipe.load("digits", [setting])
+    assert message in str(refused.value)
+
+
+def test_files_that_are_no_recipe_are_refused(tmp_path):
+    with pytest.raises(RecipeError, match=r"'digit' is neither .* Did you mean digits\?"):
+        recipe.load("digit")
+    for content, message in (("- 1", "mapping of sections"), ("a: [", "is not YAML"), ("clusters: 3", "backbone is missing")):
+        (tmp_path / "x.yaml").write_text(content)
+        with pytest.raises(RecipeError, match=message):
+            recipe.load(str(tmp_path / "x.yaml"))
+
+
+def test_keys_are_those_of_the_written_out_recipes():
+    def dotted(branch, prefix=""):
+        for key, value in branch.items():
+            yield from dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
+
+    for name in recipe.names():
+        assert set(dotted(yaml.safe_load(recipe.load(name).to_yaml()))) <= set(recipe.keys())

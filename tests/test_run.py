@@ -1,0 +1,257 @@
+import csv
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from connr import experiment, metrics, recipe, run
+from connr.data import ImageSet, open_images
+from connr.errors import InputError
+from connr.run_folder import RunFolder, read_lines
+from connr.training import Listener, checkpoint
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, few_digits):
+    """A run of 3 + 2 epochs with all its checkpoints, never to be changed."""
+    from conftest import TINY
+
+    folder = RunFolder(tmp_path_factory.mktemp("run") / "whole")
+    return folder, run.fit(recipe.load("digits", TINY), few_digits, folder)
+
+
+def weights(fitted):
+    return fitted.model.representation.state_dict()
+
+
+def same_weights(one, two):
+    return all(torch.equal(value, weights(two)[name]) for name, value in weights(one).items())
+
+
+def test_both_stages_are_trained_and_told(finished):
+    _, fitted = finished
+    assert [record["stage"] for record in fitted.history] == ["instance"] * 3 + ["group"] * 2
+    assert [record["kept"] for record in fitted.history[:3]] == [1.0] * 3
+    assert fitted.history[3]["kept"] == pytest.approx(51 / 64)  # floor(0.8 * 64) of each batch
+    assert fitted.history[4]["kept"] == pytest.approx(57 / 64)
+    assert ["acc" in record for record in fitted.history] == [False, True, True, True, True]
+    assert all(sum(record["cluster_sizes"]) == 400 for record in fitted.history if "cluster_sizes" in record)
+    assert fitted.history[0]["lr"] > fitted.history[4]["lr"] > 0
+
+
+def test_training_learns_something(finished):
+    _, fitted = finished
+    assert fitted.history[-1]["loss"] < fitted.history[0]["loss"] - 0.2
+    assert fitted.history[-1]["acc"] > 0.3  # ten classes: chance is about 0.15
+
+
+def test_a_run_repeats_bit_for_bit(finished, few_digits, tiny):
+    torch.manual_seed(12345)  # what the caller's generators hold is nothing to us
+    again = run.fit(tiny, few_digits)
+    assert same_weights(finished[1], again)
+    assert torch.equal(finished[1].assigned.clusters, again.assigned.clusters)
+    assert torch.equal(finished[1].assigned.distances, again.assigned.distances)
+
+
+def test_another_seed_is_another_run(finished, few_digits, tiny):
+    other = run.fit(tiny.model_copy(update={"seed": 1}), few_digits)
+    assert not same_weights(finished[1], other)
+
+
+def test_labels_reach_nothing_but_the_metrics(finished, few_digits, tiny):
+    shuffled = few_digits.labels[torch.randperm(400, generator=torch.Generator().manual_seed(0))]
+    permuted = run.fit(tiny, replace(few_digits, labels=shuffled))
+    assert torch.equal(finished[1].assigned.clusters, permuted.assigned.clusters)
+    assert permuted.history[-1]["acc"] != finished[1].history[-1]["acc"]
+    unlabelled = run.fit(tiny, replace(few_digits, labels=torch.full((400,), -1)))
+    assert torch.equal(finished[1].assigned.clusters, unlabelled.assigned.clusters)
+    assert "acc" not in unlabelled.history[-1]
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3, 4, 5])
+def test_resuming_from_any_epoch_ends_in_the_same_place(finished, few_digits, tiny, tmp_path, epoch):
+    whole, fitted = finished
+    cut = RunFolder(tmp_path / "cut")
+    shutil.copytree(whole.path, cut.path)
+    for path in checkpoint.checkpoints(cut.checkpoints)[epoch:]:
+        path.unlink()
+    for path in (cut.model, cut.config, cut.assignments):
+        path.unlink()
+    with open(cut.events, "a", encoding="utf-8") as file:
+        file.write('{"epoch": 6, "cut o')  # the line that was being written
+    resumed = run.fit(tiny, few_digits, cut, resume=True)
+    assert same_weights(fitted, resumed)
+    assert cut.assignments.read_bytes() == whole.assignments.read_bytes()
+    timeless = [[{k: v for k, v in record.items() if k != "seconds"} for record in f.history] for f in (fitted, resumed)]
+    assert timeless[0] == timeless[1]
+    assert [record["epoch"] for record in read_lines(cut.events)] == [1, 2, 3, 4, 5]
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_anew(finished, few_digits, tiny, tmp_path):
+    folder = RunFolder(tmp_path / "early")
+    folder.claim(tiny.to_yaml(), resume=False)
+    resumed = run.fit(tiny, few_digits, folder, resume=True)
+    assert same_weights(finished[1], resumed)
+
+
+def test_another_stage_2_starts_from_the_end_of_stage_1(finished, few_digits, tiny):
+    """BYOL alone, gone on with from the run's end of stage 1, is BYOL alone from scratch."""
+    folder, _ = finished
+    alone = recipe.check({**tiny.model_dump(), "train": {**tiny.train.model_dump(), "group_from": 1.0}})
+    scratch = run.fit(alone, few_digits)
+    shared = run.fit(alone, few_digits, start_from=checkpoint.after(folder.checkpoints, tiny.t0))
+    assert same_weights(scratch, shared)
+    assert {record["stage"] for record in scratch.history} == {"instance"}
+
+
+def test_only_the_latest_checkpoints_and_the_end_of_stage_1_are_kept(few_digits, tiny, tmp_path):
+    r = recipe.check({**tiny.model_dump(), "train": {**tiny.train.model_dump(), "keep_checkpoints": 1}})
+    folder = RunFolder(tmp_path / "run")
+    run.fit(r, few_digits, folder)
+    assert [path.stem for path in checkpoint.checkpoints(folder.checkpoints)] == ["epoch-00003", "epoch-00005"]
+    assert not list(folder.path.rglob("*.tmp"))
+
+
+def test_all_from_stage_2_on(few_digits, tiny):
+    r = recipe.check({**tiny.model_dump(), "train": {**tiny.train.model_dump(), "group_from": 0.0}})
+    assert {record["stage"] for record in run.fit(r, few_digits).history} == {"group"}
+
+
+def test_assignments_have_a_row_per_image_that_the_model_repeats(finished, few_digits):
+    folder, fitted = finished
+    with open(folder.assignments, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["path", "cluster", "distance", "boundary_ratio", "label"]
+    assert [row["path"] for row in rows] == few_digits.names
+    assert [int(row["label"]) for row in rows] == few_digits.labels.tolist()
+    r, model = run.load_model(folder)
+    assert r == fitted.recipe
+    again = model.assign(few_digits.images)
+    assert [int(row["cluster"]) for row in rows] == again.clusters.tolist()
+    assert [float(row["distance"]) for row in rows] == pytest.approx(again.distances.tolist(), abs=1e-6)
+    assert [float(row["boundary_ratio"]) for row in rows] == pytest.approx(again.ratios.tolist(), abs=1e-6)
+    assert run.evaluate(folder) == metrics.scores(few_digits.labels, again.clusters)
+
+
+def test_a_small_folder_shrinks_the_batch(pictures):
+    r = recipe.load("photos", ["group.neighbourhood.k1=20"], clusters=3)
+    images = open_images(pictures, 32, 3)
+    assert run.fitted_to(r, len(images)).train.batch_size == 24
+
+
+def test_recipes_that_do_not_fit_the_images_are_refused(few_digits, tiny):
+    with pytest.raises(InputError, match="clusters=401 is more than the 400 images"):
+        run.fit(tiny.model_copy(update={"clusters": 401}), few_digits)
+    with pytest.raises(InputError, match="add --clusters K"):
+        run.fit(tiny.model_copy(update={"clusters": None}), few_digits)
+    eight = ImageSet(few_digits.images[:8], few_digits.names[:8], few_digits.labels[:8])
+    with pytest.raises(InputError, match=r"group.neighbourhood.k1=10 should be at most train.batch_size=8"):
+        run.fit(tiny.model_copy(update={"clusters": 3}), eight)
+    with pytest.raises(InputError, match="device 'tpu' is not to be had; this machine has: auto, cpu"):
+        run.fit(tiny, few_digits, device="tpu")
+
+
+def test_folders_that_are_taken_are_refused(finished, few_digits, tiny, tmp_path):
+    folder, _ = finished
+    with pytest.raises(InputError, match="holds another run; add --resume"):
+        run.fit(tiny, few_digits, folder)
+    with pytest.raises(InputError, match=r"another recipe:(.|\n)*  - seed: 0\n  \+ seed: 1"):
+        run.fit(tiny.model_copy(update={"seed": 1}), few_digits, folder, resume=True)
+    with pytest.raises(InputError, match="holds no run to resume"):
+        run.fit(tiny, few_digits, RunFolder(tmp_path / "none"), resume=True)
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "dear.txt").touch()
+    with pytest.raises(InputError, match="not empty and holds no run"):
+        run.fit(tiny, few_digits, RunFolder(tmp_path / "letters"))
+    with pytest.raises(InputError, match="is a file"):
+        run.fit(tiny, few_digits, RunFolder(tmp_path / "letters" / "dear.txt"))
+
+
+def test_broken_checkpoints_are_refused_by_name(finished, few_digits, tiny, tmp_path):
+    whole, _ = finished
+    cut = RunFolder(tmp_path / "cut")
+    shutil.copytree(whole.path, cut.path)
+    last = checkpoint.checkpoints(cut.checkpoints)[-1]
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"epoch-00005.safetensors cannot be read: .*; remove it"):
+        run.fit(tiny, few_digits, cut, resume=True)
+    save_file({"a": torch.zeros(1)}, last)
+    with pytest.raises(InputError, match="has format None, should be connr-checkpoint-1"):
+        run.fit(tiny, few_digits, cut, resume=True)
+    wider = recipe.check({**tiny.model_dump(), "backbone": {"name": "small", "width": 16}})
+    with pytest.raises(InputError, match="is of another network"):
+        run.fit(wider, few_digits, start_from=checkpoint.after(whole.checkpoints, 3))
+
+
+def test_broken_models_are_refused(finished, tmp_path):
+    whole, _ = finished
+    with pytest.raises(InputError, match="holds no run"):
+        run.load_model(RunFolder(tmp_path))
+    broken = RunFolder(tmp_path / "broken")
+    shutil.copytree(whole.path, broken.path)
+    tensors = load_file(broken.model)
+    save_file({name: value for name, value in tensors.items() if name != "centroids"}, broken.model)
+    with pytest.raises(InputError, match="cannot be read"):
+        run.load_model(broken)
+    broken.config.write_text("{")
+    with pytest.raises(InputError, match="cannot be read"):
+        run.load_model(broken)
+    broken.config.unlink()
+    with pytest.raises(InputError, match="unfinished run; finish it with --resume"):
+        run.load_model(broken)
+
+
+def test_the_callers_generators_are_left_alone(few_digits, tiny):
+    before = torch.get_rng_state()
+    run.fit(tiny, few_digits)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_mixed_precision_keeps_neighbours_and_losses_in_single(few_digits, tiny):
+    r = recipe.check({**tiny.model_dump(), "train": {**tiny.train.model_dump(), "precision": "bf16-mixed"}})
+    fitted = run.fit(r, few_digits)
+    assert fitted.model.centroids.dtype == torch.float32
+    assert fitted.history[-1]["loss"] < fitted.history[0]["loss"] - 0.2
+
+
+def test_the_listener_hears_every_step_and_an_estimate(few_digits, tiny):
+    class Ears(Listener):
+        steps, estimates, epochs = 0, [], []
+
+        def stepped(self):
+            self.steps += 1
+
+        def estimated(self, seconds):
+            self.estimates.append(seconds)
+
+        def finished_epoch(self, record):
+            self.epochs.append(record["epoch"])
+
+    ears = Ears()
+    run.fit(tiny, few_digits, listener=ears)
+    assert ears.steps == 5 * (400 // 64)
+    assert ears.epochs == [1, 2, 3, 4, 5]
+    assert len(ears.estimates) == 1
+    assert ears.estimates[0] > 0
+
+
+@pytest.mark.parametrize("name", recipe.names())
+def test_each_recipe_takes_a_step_of_both_stages_on_images_of_its_size(name):
+    """At full width and batch; only the number of images and epochs is small."""
+    settings = ["train.epochs=2", "train.group_from=0.5", "train.batch_size=16", "kmeans.restarts=1"]
+    r = recipe.load(name, settings, clusters=3)
+    pixels = torch.randint(0, 256, (16, r.data.channels, r.data.size, r.data.size), dtype=torch.uint8)
+    made_up = ImageSet(pixels, [str(i) for i in range(16)], torch.full((16,), -1))
+    history = run.fit(r, made_up).history
+    assert [record["stage"] for record in history] == ["instance", "group"]
+    assert all(torch.tensor(record["loss"]).isfinite() for record in history)
+
+
+def test_weights_depend_on_the_seed_alone(tiny):
+    torch.manual_seed(1)
+    one = experiment.build(tiny).state_dict()
+    torch.manual_seed(2)
+    two = experiment.build(tiny).state_dict()
+    assert all(torch.equal(value, two[name]) for name, value in one.items())
