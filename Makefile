@@ -11,12 +11,13 @@ setup: $(STAMP)
 
 # The pinned versions are those that were tested together; uv installs them in seconds where pip takes minutes.
 $(STAMP): requirements.txt pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit("connr needs Python 3.11 to 3.13, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12") if not (3, 11) <= sys.version_info[:2] <= (3, 13) else None'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "connr needs Python 3.11 to 3.13, this is %d.%d; try: make PYTHON=python3.12" % v)'
+	@echo "Setting up .venv with PyTorch and the rest; about 5 GB of disk, once."
+	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.5"
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode -r requirements.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
-	touch $@
+	@touch $@
 
 demo: setup
 	$(BIN)/connr demo

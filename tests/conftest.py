@@ -30,6 +30,8 @@ def unit_rows(b, d, seed):
 
 TINY = (
     "train.epochs=5",
+    "group.neighbourhood.k=10",
+    "group.neighbourhood.k1=10",
     "train.group_from=0.6",
     "train.batch_size=64",
     "train.evaluate_every=2",

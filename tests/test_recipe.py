@@ -33,10 +33,10 @@ def test_cifar10_has_the_numbers_of_the_paper():
 
 
 def test_settings_are_laid_over_in_order():
-    r = recipe.load("digits", ["train.epochs=50", "group.neighbourhood.k=5", "augment.jitter=null"], clusters=3, seed=7)
-    assert (r.train.epochs, r.t0, r.group.neighbourhood.k, r.augment.jitter) == (50, 33, 5, None)
+    r = recipe.load("digits", ["train.epochs=50", "group.neighbourhood.k=7", "augment.jitter=null"], clusters=3, seed=7)
+    assert (r.train.epochs, r.t0, r.group.neighbourhood.k, r.augment.jitter) == (50, 36, 7, None)
     assert (r.clusters, r.seed) == (3, 7)
-    assert r.group.neighbourhood.k1 == 10
+    assert r.group.neighbourhood.k1 == 5
 
 
 def test_another_part_by_name_starts_from_its_own_defaults():
@@ -66,7 +66,7 @@ def test_all_faults_are_shown_at_once():
     [
         ("epochs=3", "epochs is not a key. Did you mean train.epochs?"),
         ("group.neighborhood.k=3", "group.neighborhood is not a key. Did you mean group.neighbourhood"),
-        ("train.batch_size=8", "group.neighbourhood.k1=10 should be at most train.batch_size=8."),
+        ("train.batch_size=4", "group.neighbourhood.k1=5 should be at most train.batch_size=4."),
         ("group.anchors.fraction=0", "group.anchors.fraction=0: Input should be greater than 0."),
         ("backbone.name=resnet50", "'resnet50'"),
         ("augment.zoom=[2, 1]", "augment.zoom=[2.0, 1.0] should rise."),

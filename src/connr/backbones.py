@@ -26,7 +26,7 @@ def resnet(name: str, channels: int = 3, small_images: bool = False) -> nn.Modul
     return network
 
 
-def small_resnet(channels: int = 3, width: int = 32, stages: int = 3, blocks: int = 1) -> nn.Sequential:
+def small_resnet(channels: int = 3, width: int = 32, stages: int = 3, blocks: int = 1, stem_stride: int = 1) -> nn.Sequential:
     """The ResNet of small images (He et al. 2016, section 4.2) from torchvision's blocks; f = width * 2^(stages-1).
 
     Args:
@@ -34,8 +34,9 @@ def small_resnet(channels: int = 3, width: int = 32, stages: int = 3, blocks: in
         width: of the first stage; each later stage is twice as wide and half the size.
         stages: number of sizes.
         blocks: residual blocks a stage.
+        stem_stride: 2 halves the image before the first stage, for images of 64 px and more.
     """
-    stem = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+    stem = nn.Conv2d(channels, width, 3, stem_stride, padding=1, bias=False)
     layers: list[nn.Module] = [stem, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
     before = width
     for stage in range(stages):

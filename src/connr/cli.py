@@ -64,7 +64,7 @@ def demo(
     settings: Set = None,
     device: Device = "auto",
 ) -> None:
-    """Clusters 1,797 handwritten digits on this machine, and compares. No download; about two minutes on 2 cores."""
+    """Clusters 1,797 handwritten digits on this machine, and compares. No download; under two minutes on 2 cores."""
     from connr import demo, recipe
     from connr.report.progress import ProgressBar
     from connr.report.sheet import cluster_sheet

@@ -22,7 +22,7 @@ from connr.training import Plan, Stage
 
 BACKBONES: dict[type, Callable[[Any, int], nn.Module]] = {
     recipe.ResNet: lambda s, channels: backbones.resnet(s.name, channels, s.small_images),
-    recipe.SmallResNet: lambda s, channels: backbones.small_resnet(channels, s.width, s.stages, s.blocks),
+    recipe.SmallResNet: lambda s, channels: backbones.small_resnet(channels, s.width, s.stages, s.blocks, s.stem_stride),
 }
 
 FRAMEWORKS: dict[type, Callable[[Any, nn.Module, int], Framework]] = {

@@ -36,12 +36,13 @@ class ResNet(Section):
 
 
 class SmallResNet(Section):
-    """A ResNet for CPUs: `stages` sizes of `blocks` blocks, the first `width` wide, doubling."""
+    """A ResNet for CPUs: `stages` sizes of `blocks` blocks, the first `width` wide, doubling; stem_stride 2 halves first."""
 
     name: Literal["small"]
     width: Count = 32
     stages: Annotated[int, Field(ge=1, le=5)] = 3
     blocks: Count = 1
+    stem_stride: Literal[1, 2] = 1
 
 
 class BYOL(Section):

@@ -19,7 +19,7 @@ from connr.schedules import target_momentum, warmup_cosine
 from connr.training.events import Epoch, Listener
 from connr.training.features import extract
 
-STEPS_TO_ESTIMATE_FROM = 5
+STEPS_TO_ESTIMATE_FROM, SECONDS_TO_ESTIMATE_FROM = 5, 10.0  # whichever comes first
 
 
 @dataclass(frozen=True)
@@ -143,19 +143,24 @@ def train(
 
 
 class _Pace:
-    """Times the first steps after a warm-up one, and tells how long the rest will take."""
+    """Times a few steps after a warm-up one, and tells how long the rest will take at their pace."""
 
     def __init__(self, listener: Listener, left: int) -> None:
         self.listener, self.left, self.done, self.began = listener, left, 0, 0.0
+        self.told = False
 
     def stepped(self) -> None:
         self.done += 1
-        if self.done in (1, 1 + STEPS_TO_ESTIMATE_FROM):
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            if self.done == 1:
-                self.began = time.monotonic()
-            else:
-                each = (time.monotonic() - self.began) / STEPS_TO_ESTIMATE_FROM
-                self.listener.estimated(each * (self.left - self.done))
+        if not self.told:
+            self._measure()
         self.listener.stepped()
+
+    def _measure(self) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        now = time.monotonic()
+        if self.done == 1:
+            self.began = now
+        elif self.done == 1 + STEPS_TO_ESTIMATE_FROM or now - self.began > SECONDS_TO_ESTIMATE_FROM:
+            self.told = True
+            self.listener.estimated((now - self.began) / (self.done - 1) * (self.left - self.done))
