@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
 
-    images, found = demo.load(), dict[str, list[demo.Row]]()
+    images, found = demo.load(recipe.load("digits")), dict[str, list[demo.Row]]()
     for seed in range(arguments.seeds):
         r = recipe.load("digits", seed=seed)
         rows = list(demo.baselines(images, r.clusters or 10, seed))

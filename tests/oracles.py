@@ -65,7 +65,7 @@ def keep(ratios, numerator, denominator):
 
 
 def linear_fraction(t, t0, end, initial, final):
-    if t <= t0 and t0 < end:
+    if t < t0:
         return initial
     if t >= end:
         return final
@@ -133,3 +133,15 @@ def best_inertia(points, n_clusters):
 
     extend([], 0)
     return best
+
+
+def info_nce(query, key, queue, temperature):
+    """One term of Eq. 17; keys are unit vectors already."""
+    norm = math.sqrt(sum(x * x for x in query))
+
+    def similarity(other):
+        return sum(x * y for x, y in zip(query, other, strict=True)) / norm
+
+    positive = math.exp(similarity(key) / temperature)
+    negatives = sum(math.exp(similarity(negative) / temperature) for negative in queue)
+    return -math.log(positive / (positive + negatives))

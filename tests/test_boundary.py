@@ -4,7 +4,7 @@ import oracles
 import pytest
 import torch
 from conftest import tied_features, unit_rows
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from connr.boundary import boundary_ratio, keep
@@ -46,6 +46,7 @@ def test_one_centroid_has_no_boundary():
 
 
 @given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0, 1.5]), min_size=1, max_size=40), st.integers(1, 100))
+@example([i / 100 for i in range(100)], 29)  # 100 * 0.29 is 28.999999999999996
 def test_keep_is_the_oracle_with_ties(ratios, percent):
     found = keep(torch.tensor(ratios, dtype=torch.float64), percent / 100)
     assert found.tolist() == oracles.keep(ratios, percent, 100)

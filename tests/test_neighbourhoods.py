@@ -2,7 +2,7 @@ import oracles
 import pytest
 import torch
 from conftest import tied_features, unit_rows
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from connr.neighbourhoods import contextual, itself, local
@@ -41,8 +41,7 @@ def test_contextual_is_the_oracle_with_ties(features, data):
     similarity = oracles.cosines(features.tolist())
     for i in range(len(features)):
         for j in oracles.ranking(similarity, i)[:k2]:
-            if similarity[i][j] < 0 and alpha % 2:
-                return
+            assume(similarity[i][j] >= 0 or alpha % 2 == 0)
     scores = oracles.contextual_similarity(features.tolist(), k1, k2, alpha, layers)
     check_retrieval(contextual(features, k, k1, k2, alpha, layers), scores, k)
 

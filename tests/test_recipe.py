@@ -75,6 +75,10 @@ def test_all_faults_are_shown_at_once():
         ("=3", "should read a.b=value"),
         ("train.epochs=[", "the value is not YAML"),
         ("data=3", "data=3"),
+        ("augment.crop_ratio=[1.5, 0.5]", "augment.crop_ratio=[1.5, 0.5] should rise."),
+        ("train.base_lr=.inf", "train.base_lr=inf"),
+        ("train.base_lr=.nan", "train.base_lr=nan"),
+        ("augment=null", "augment=None"),
         ("clusters=1", "clusters=1"),
     ],
 )
@@ -84,9 +88,29 @@ def test_a_wrong_setting_names_itself_and_the_way_out(setting, message):
     assert message in str(refused.value)
 
 
+def test_a_setting_mends_a_file_and_faults_of_both_are_told_together(tmp_path):
+    (tmp_path / "x.yaml").write_text(recipe.text("digits").replace("shear: 5", "sheer: 5").replace("epochs: 110", "epochs: 0"))
+    with pytest.raises(RecipeError) as refused:
+        recipe.load(str(tmp_path / "x.yaml"), ["augment.flip=2", "train.epochs=3"])
+    assert "has 2 faults" in str(refused.value)
+    assert "augment.sheer is not a key. Did you mean augment.shear?" in str(refused.value)
+
+
+def test_a_recipe_extends_others(tmp_path):
+    (tmp_path / "x.yaml").write_text("extends: [digits]\ntrain: {epochs: 7}\ngroup: {neighbourhood: {name: local}}\n")
+    r, digits = recipe.load(str(tmp_path / "x.yaml")), recipe.load("digits")
+    assert r.train == digits.train.model_copy(update={"epochs": 7})
+    assert r.group.neighbourhood.model_dump() == {"name": "local", "k": 10}
+    assert r.augment == digits.augment
+    assert recipe.load(r) == r
+
+
 def test_files_that_are_no_recipe_are_refused(tmp_path):
     with pytest.raises(RecipeError, match=r"'digit' is neither .* Did you mean digits\?"):
         recipe.load("digit")
+    (tmp_path / "x.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(RecipeError, match="cannot be read"):
+        recipe.load(str(tmp_path / "x.yaml"))
     for content, message in (("- 1", "mapping of sections"), ("a: [", "is not YAML"), ("clusters: 3", "backbone is missing")):
         (tmp_path / "x.yaml").write_text(content)
         with pytest.raises(RecipeError, match=message):

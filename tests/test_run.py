@@ -1,4 +1,5 @@
 import csv
+import math
 import shutil
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from connr import experiment, metrics, recipe, run
 from connr.data import ImageSet, open_images
-from connr.errors import InputError
+from connr.errors import Diverged, InputError
 from connr.run_folder import RunFolder, read_lines
 from connr.training import Listener, checkpoint
 
@@ -185,6 +186,29 @@ def test_broken_checkpoints_are_refused_by_name(finished, few_digits, tiny, tmp_
         run.fit(wider, few_digits, start_from=checkpoint.after(whole.checkpoints, 3))
 
 
+def test_a_run_goes_on_with_the_same_images_only(finished, few_digits, tiny, tmp_path):
+    """Also when only their order changed; labels do not matter."""
+    whole, fitted = finished
+    fewer = ImageSet(few_digits.images[:300], few_digits.names[:300], few_digits.labels[:300])
+    swapped = replace(few_digits, images=few_digits.images.flip(0))
+    renamed = replace(few_digits, names=["x", *few_digits.names[1:]])
+    for other in (fewer, swapped, renamed):
+        with pytest.raises(InputError, match="is of a run on other images"):
+            run.fit(tiny, other, whole, resume=True)
+    assert run.evaluate(whole) == metrics.scores(few_digits.labels, fitted.assigned.clusters)
+    shutil.copytree(whole.path, tmp_path / "copy")
+    unlabelled = replace(few_digits, labels=torch.full((400,), -1))
+    assert torch.equal(
+        run.fit(tiny, unlabelled, RunFolder(tmp_path / "copy"), resume=True).assigned.clusters, fitted.assigned.clusters
+    )
+
+
+def test_a_diverging_run_stops_and_says_so(few_digits, tiny):
+    r = recipe.check({**tiny.model_dump(), "train": {**tiny.train.model_dump(), "base_lr": 1e30}})
+    with pytest.raises(Diverged, match=r"the loss became nan in epoch \d; try a lower train.base_lr than 1e\+30"):
+        run.fit(r, few_digits)
+
+
 def test_broken_models_are_refused(finished, tmp_path):
     whole, _ = finished
     with pytest.raises(InputError, match="holds no run"):
@@ -255,3 +279,54 @@ def test_weights_depend_on_the_seed_alone(tiny):
     torch.manual_seed(2)
     two = experiment.build(tiny).state_dict()
     assert all(torch.equal(value, two[name]) for name, value in one.items())
+
+
+def test_the_plan_is_the_recipes_numbers():
+    """What the loop is given for CIFAR-10, against the table of training decisions."""
+    r = recipe.load("cifar10")
+    plan = experiment.plan_for(r, [0.5] * 3, [0.2] * 3)
+    instance, group = plan.stages
+    assert (plan.epochs, plan.t0, plan.warmup_epochs, plan.momenta) == (1000, 800, 50, (0.996, 1.0))
+    assert (instance.augment.crop_scale, group.augment.crop_scale) == ((0.08, 1.0), (0.45, 1.0))
+    assert instance.augment.jitter == group.augment.jitter == (0.4, 0.4, 0.4, 0.1)
+    assert (instance.needs_clusters, group.needs_clusters) == (False, True)
+    framework = experiment.build(r)
+    assert framework.representation is framework.target
+    optimizer = experiment.optimizer_for(r, framework)
+    assert [group["role"] for group in optimizer.param_groups] == ["encoder", "predictor"]
+    assert all((group["momentum"], group["weight_decay"]) == (0.9, 5e-4) for group in optimizer.param_groups)
+
+
+def test_the_optimiser_is_given_each_stages_rates(few_digits, tiny, monkeypatch):
+    """lr = base_lr x batch / 256 x schedule x the factor of stage and role, at every step."""
+    stages = {
+        "instance": {"lr_factors": {"encoder": 1, "predictor": 10}},
+        "group": {"lr_factors": {"encoder": 0.1, "predictor": 0.2}},
+    }
+    r = recipe.check(recipe.reading.merged(tiny.model_dump(), stages))
+    seen = []
+    step = torch.optim.SGD.step
+    monkeypatch.setattr(
+        torch.optim.SGD,
+        "step",
+        lambda self, *a, **k: (seen.append([g["lr"] for g in self.param_groups]), step(self, *a, **k))[1],
+    )
+    history = run.fit(r, few_digits).history
+    assert len(seen) == 5 * 6
+    warmup, base = round(0.05 * 5 * 6), 0.8 * 64 / 256
+    for at, (encoder, predictor) in enumerate(seen):
+        schedule = (at + 1) / warmup if at < warmup else 0.5 * (1 + math.cos(math.pi * (at - warmup) / (30 - warmup)))
+        factors = (1, 10) if at < 18 else (0.1, 0.2)
+        assert (encoder, predictor) == pytest.approx((base * schedule * factors[0], base * schedule * factors[1]))
+    assert history[-1]["lr"] == pytest.approx(seen[-1][0] / 0.1)
+
+
+@pytest.mark.parametrize("name", ["simsiam", "moco"])
+def test_every_framework_resumes_to_the_same_place(few_digits, tiny, tmp_path, name):
+    small = {"simsiam": {"hidden": 32, "out": 16, "bottleneck": 8}, "moco": {"hidden": 32, "out": 16, "queue": 256}}[name]
+    r = recipe.check({**tiny.model_dump(), "framework": {"name": name, **small}})
+    folder = RunFolder(tmp_path / "run")
+    whole = run.fit(r, few_digits, folder)
+    for path in checkpoint.checkpoints(folder.checkpoints)[2:]:
+        path.unlink()
+    assert same_weights(whole, run.fit(r, few_digits, folder, resume=True))

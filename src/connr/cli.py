@@ -10,13 +10,13 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from connr import __version__
-from connr.errors import InputError
+from connr.errors import Diverged, InputError
 
 if TYPE_CHECKING:
     from connr.demo import Row
     from connr.recipe import Recipe
 
-BAD_INPUT = 2
+GONE_WRONG, BAD_INPUT = 1, 2
 
 
 class OneLineErrors(TyperGroup):
@@ -25,9 +25,9 @@ class OneLineErrors(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except InputError as fault:
+        except (InputError, Diverged) as fault:
             Console(stderr=True, soft_wrap=True).print(f"connr: {fault}", markup=False, highlight=False)
-            raise typer.Exit(BAD_INPUT) from fault
+            raise typer.Exit(BAD_INPUT if isinstance(fault, InputError) else GONE_WRONG) from fault
 
 
 app = typer.Typer(
@@ -65,7 +65,7 @@ def demo(
     device: Device = "auto",
 ) -> None:
     """Clusters 1,797 handwritten digits on this machine, and compares. No download; under two minutes on 2 cores."""
-    from connr import demo, recipe
+    from connr import demo, experiment, recipe, run
     from connr.report.progress import ProgressBar
     from connr.report.sheet import cluster_sheet
     from connr.run_folder import RunFolder, next_free, write_bytes
@@ -73,8 +73,13 @@ def demo(
     r = recipe.load("digits", settings or [], seed=seed)
     folder = RunFolder(out or next_free(Path("runs"), "demo"))
     folder.check(resume=False)
-    screen, images = console(), demo.load()
-    screen.print(f"{len(images):,} images of 8 x 8 pixels, 10 digits; labels are used for the scores only.", highlight=False)
+    experiment.fabric_for(r, device)
+    screen, images = console(), demo.load(r)
+    r = run.fitted_to(r, len(images))
+    screen.print(
+        f"{len(images):,} images of {r.data.size} x {r.data.size} pixels, 10 digits; labels are used for the scores only.",
+        highlight=False,
+    )
     rows = list(demo.baselines(images, r.clusters or 10, seed))
     with ProgressBar(screen) as bar:
         connr_row, fitted = demo.connr(r, images, folder, device, bar)
@@ -197,7 +202,9 @@ def _recipe_of(data: str, name: str | None, settings: list[str], resumed: Any, *
     asked = bool(name or settings or any(value is not None for value in changes.values()))
     if resumed and not asked:
         return recipe.load(str(resumed.recipe))
-    r = recipe.load(name or (data if data in recipe.names() else "photos"), settings, **changes)
+    from connr.data.named import NAMED
+
+    r = recipe.load(name or (data if data in NAMED and not Path(data).exists() else "photos"), settings, **changes)
     if r.clusters is None:
         raise InputError("the number of clusters is not given; add --clusters K.")
     return r

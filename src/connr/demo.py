@@ -25,9 +25,8 @@ class Row(NamedTuple):
     seconds: float
 
 
-def load() -> ImageSet:
-    """The 1,797 digits, 8 x 8 pixels, that come with scikit-learn."""
-    r = recipe.load("digits")
+def load(r: Recipe) -> ImageSet:
+    """The 1,797 digits that come with scikit-learn, at the size and channels of the recipe."""
     return open_images("digits", r.data.size, r.data.channels)
 
 

@@ -1,4 +1,4 @@
-"""ConNR as scikit-learn users know it: fit, predict, transform, score. The same defaults as the command."""
+"""ConNR as scikit-learn users know it: fit, predict, transform, score. Each default is the recipe's, as the command's is."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ class ConNR(ClusterMixin, TransformerMixin, BaseEstimator):
 
     Args:
         n_clusters: K >= 2; None takes the recipe's own.
-        recipe: a name of `connr recipes list`, or a YAML file.
+        recipe: a name of `connr recipes list`, a YAML file, or a `Recipe`; `photos` as in `connr fit FOLDER`.
         random_state: seed of everything random; None takes the recipe's own.
         epochs: instead of the recipe's; the two stages keep their shares.
         device: `auto`, `cpu`, `cuda` or `mps`.
@@ -45,7 +45,7 @@ class ConNR(ClusterMixin, TransformerMixin, BaseEstimator):
     def __init__(
         self,
         n_clusters: int | None = 10,
-        recipe: str = "photos",
+        recipe: str | Recipe = "photos",
         random_state: int | None = 0,
         epochs: int | None = None,
         device: str = "auto",
@@ -106,7 +106,7 @@ class ConNR(ClusterMixin, TransformerMixin, BaseEstimator):
     def load(cls, path: str | Path, device: str = "auto") -> "ConNR":
         """A model from `save` or from a run folder, to predict with; `labels_` and `history_` stay with the fit."""
         r, model = run.load_model(RunFolder(path), device)
-        return cls(r.clusters, random_state=r.seed, epochs=r.train.epochs, device=device)._adopt(r, model)
+        return cls(r.clusters, r, r.seed, device=device)._adopt(r, model)
 
     def _adopt(self, r: Recipe, model: Model) -> "ConNR":
         self.recipe_, self.model_ = r, model

@@ -11,8 +11,8 @@ from torch import nn
 from connr import algorithm, backbones, recipe
 from connr.augment import LAYOUT, Augment
 from connr.errors import InputError
-from connr.frameworks import BYOL, Framework
-from connr.frameworks.heads import mlp
+from connr.frameworks import BYOL, Framework, MoCo, SimSiam
+from connr.frameworks.heads import mlp, simsiam_projector
 from connr.kmeans import Clusters
 from connr.neighbourhoods import contextual, itself, local
 from connr.randomness import initialising
@@ -28,6 +28,12 @@ BACKBONES: dict[type, Callable[[Any, int], nn.Module]] = {
 FRAMEWORKS: dict[type, Callable[[Any, nn.Module, int], Framework]] = {
     recipe.BYOL: lambda s, encoder, width: BYOL(
         encoder, mlp(width, s.hidden, s.out), mlp(s.out, s.hidden, s.out, s.predictor_std)
+    ),
+    recipe.SimSiam: lambda s, encoder, width: SimSiam(
+        encoder, simsiam_projector(width, s.hidden, s.out, s.layers), mlp(s.out, s.bottleneck, s.out)
+    ),
+    recipe.MoCo: lambda s, encoder, width: MoCo(
+        encoder, mlp(width, s.hidden, s.out, batch_norm=False), s.out, s.queue, s.temperature
     ),
 }
 

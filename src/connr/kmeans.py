@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-ROWS_AT_A_TIME = 1 << 22  # elements of the (rows x restarts*clusters) score block: 16 MiB in float32
+BLOCK = 1 << 22  # elements of the (rows x restarts*clusters) score block held at a time: 16 MiB in float32
 
 
 class Clusters(NamedTuple):
@@ -97,13 +97,15 @@ def plus_plus(
         block[flat, torch.arange(len(flat), device=flat.device)] = 0  # of a point to itself, free of rounding
         return block.clamp_(min=0).view(n, *chosen.shape)
 
+    precise = torch.float32 if points.device.type == "mps" else torch.float64  # MPS has no doubles
+
     def draw(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=generator, dtype=torch.float64).to(points.device)
+        return torch.rand(*shape, generator=generator, dtype=torch.float64).to(points.device, precise)
 
     chosen = (draw(restarts) * n).long().clamp(max=n - 1).unsqueeze(1)
     nearest = distances_to(chosen[:, 0])
     for _ in range(1, n_clusters):
-        mass = nearest.T.double().cumsum(dim=1)
+        mass = nearest.T.to(precise).cumsum(dim=1)
         mass = torch.where(mass[:, -1:] > 0, mass, torch.arange(1.0, n + 1, device=mass.device, dtype=mass.dtype))
         trial = torch.searchsorted(mass, draw(restarts, candidates) * mass[:, -1:], right=True).clamp(max=n - 1)
         reached = torch.minimum(nearest.unsqueeze(2), distances_to(trial))
@@ -118,7 +120,7 @@ def assign(points: Float[Tensor, "n d"], centroids: Float[Tensor, "r K d"]) -> t
     restarts, n_clusters, _ = centroids.shape
     table, shift = centroids.flatten(0, 1).T, centroids.square().sum(dim=2)
     indices, distances = [], []
-    for rows in points.split(max(1, ROWS_AT_A_TIME // (restarts * n_clusters))):
+    for rows in points.split(max(1, BLOCK // (restarts * n_clusters))):
         scores = (rows @ table).mul_(-2).view(len(rows), restarts, n_clusters).add_(shift)
         smallest, index = scores.min(dim=2)
         indices.append(index)
@@ -133,7 +135,7 @@ def recompute(points: Float[Tensor, "n d"], centroids: Float[Tensor, "r K d"], m
     sums = torch.zeros_like(centroids).view(-1, width)
     counts = torch.zeros(restarts * n_clusters, dtype=points.dtype, device=points.device)
     slots = assignments + n_clusters * torch.arange(restarts, device=points.device)
-    for rows, slot in zip(*(t.split(max(1, ROWS_AT_A_TIME // len(counts))) for t in (points, slots)), strict=True):
+    for rows, slot in zip(*(t.split(max(1, BLOCK // len(counts))) for t in (points, slots)), strict=True):
         # A product with the one-hot matrix: on every device the sum is taken in the same order each time.
         one_hot = torch.zeros(len(rows), len(counts), dtype=points.dtype, device=points.device).scatter_(1, slot, 1.0)
         sums += one_hot.T @ rows

@@ -79,14 +79,14 @@ def fit(
         if images.skipped:
             write_csv(folder.skipped, ("path", "reason"), images.skipped)
 
-    mean, std = images.statistics()
+    (mean, std), fingerprint = images.statistics(), images.fingerprint()
     plan = experiment.plan_for(r, mean, std)
     framework = experiment.build(r).to(fabric.device)
     optimizer = experiment.optimizer_for(r, framework)
     state, records = State(), list[dict[str, Any]]()
     found = checkpoint.checkpoints(folder.checkpoints) if folder else []
     if latest := found[-1] if found else start_from:
-        state = checkpoint.load(latest, framework, optimizer)
+        state = checkpoint.load(latest, framework, optimizer, fingerprint)
     if folder and found:
         records = [record for record in history(folder) if record["epoch"] <= state.epoch]
     if folder:
@@ -97,7 +97,7 @@ def fit(
         records.append(record)
         if folder:
             append_line(folder.events, record)
-            checkpoint.save(folder.checkpoints, framework, optimizer, state, r.train.keep_checkpoints, plan.t0)
+            checkpoint.save(folder.checkpoints, framework, optimizer, state, fingerprint, r.train.keep_checkpoints, plan.t0)
         listener.finished_epoch(record)
 
     listener.started(plan.epochs, plan.steps_per_epoch(len(images)), state.epoch, plan.t0)

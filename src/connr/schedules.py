@@ -13,10 +13,11 @@ def linear_fraction(epoch: float, start: float, end: float, initial: float = 0.8
         initial: fr(t0), in (0, 1].
         final: reached at `end`; equal to `initial` it switches progressive relaxation off.
     """
+    if epoch < start:
+        return initial
     if epoch >= end:
         return final
-    progress = max(0.0, epoch - start) / (end - start) if end > start else 1.0
-    return initial + (final - initial) * progress
+    return initial + (final - initial) * (epoch - start) / (end - start)
 
 
 def warmup_cosine(step: int, steps: int, warmup: int) -> float:

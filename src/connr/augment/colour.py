@@ -54,6 +54,7 @@ def hue(images: Images, turns: Factors) -> Images:
 
 
 OPERATIONS = (brightness, contrast, saturation, hue)
+NEUTRAL = (1.0, 1.0, 1.0, 0.0)  # the factor of each that changes nothing
 
 
 def draw_jitter(
@@ -71,6 +72,8 @@ def jitter(images: Images, factors: Float[Tensor, "b 4"], order: Int[Tensor, "b 
     images = images.clone()
     for turn in range(4):
         for index, operation in enumerate(OPERATIONS):
+            if (factors[:, index] == NEUTRAL[index]).all():
+                continue
             rows = (chosen & (order[:, turn] == index)).nonzero().flatten()
             if len(rows):
                 on_device = rows.to(images.device)

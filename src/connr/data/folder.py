@@ -28,7 +28,7 @@ def read_folder(folder: Path, size: int, channels: int, labels_from_folders: boo
     Args:
         folder: searched through; hidden files, run folders and `leave_out` are passed over.
         size, channels: of the result; the central square of each picture is resized.
-        labels_from_folders: the name of a picture's folder becomes its label.
+        labels_from_folders: the name of the folder a picture lies in becomes its label; right in `folder` it has none.
         leave_out: a folder that is not read.
 
     Raises:
@@ -48,10 +48,11 @@ def read_folder(folder: Path, size: int, channels: int, labels_from_folders: boo
         raise InputError(f"{len(skipped)} of {len(paths)} pictures in {folder} cannot be read, the first being\n{first}")
 
     names = [str(path.relative_to(folder)) for path, _ in kept]
-    class_names = sorted({str(Path(name).parent) for name in names}) if labels_from_folders else []
-    if class_names == ["."]:
+    places = [Path(name).parent.name if labels_from_folders else "" for name in names]
+    class_names = sorted(set(places) - {""})
+    if labels_from_folders and not class_names:
         raise InputError(f"{folder} has no subfolders with pictures to take labels from.")
-    labels = [class_names.index(str(Path(name).parent)) if class_names else UNLABELLED for name in names]
+    labels = [class_names.index(place) if place else UNLABELLED for place in places]
     return ImageSet(torch.stack([pixels for _, pixels in kept]), names, torch.tensor(labels), class_names, skipped)
 
 

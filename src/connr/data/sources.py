@@ -12,9 +12,8 @@ from torch import Tensor
 
 from connr.data.folder import read_folder
 from connr.data.image_set import UNLABELLED, ImageSet
+from connr.data.named import NAMED
 from connr.errors import InputError
-
-NAMED = ("digits",)
 
 
 def open_images(

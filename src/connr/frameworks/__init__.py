@@ -2,5 +2,7 @@
 
 from connr.frameworks.byol import BYOL
 from connr.frameworks.framework import Framework
+from connr.frameworks.moco import MoCo
+from connr.frameworks.simsiam import SimSiam
 
-__all__ = ["BYOL", "Framework"]
+__all__ = ["BYOL", "Framework", "MoCo", "SimSiam"]

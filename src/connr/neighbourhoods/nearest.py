@@ -18,17 +18,14 @@ def nearest(similarity: Float[Tensor, "b b"], k: int) -> Int[Tensor, "b k"]:
         (b k) int64; equal similarities in order of index.
     """
     ranked = similarity.clone().fill_diagonal_(torch.inf)
-    if ranked.is_cuda:  # no host-device synchronisation
+    if ranked.dtype != torch.float32:
         return ranked.sort(dim=1, descending=True, stable=True).indices[:, :k]
-
-    # topk is 2x (b=256) to 25x (b=4096) faster on a CPU than a stable sort, but picks any of equal values: sort tied rows.
-    values, indices = ranked.topk(k)
-    tied = (ranked >= values[:, -1:]).sum(dim=1) > k
-    if tied.any():
-        indices[tied] = ranked[tied].sort(dim=1, descending=True, stable=True).indices[:, :k]
-    indices = indices.sort(dim=1).values
-    by_value = ranked.gather(1, indices).sort(dim=1, descending=True, stable=True).indices
-    return indices.gather(1, by_value)
+    # topk alone picks any of equal values, and a stable sort of whole rows takes 2 (b=256) to 25 (b=4096) times as long.
+    # So similarity and index become one integer, in the same order and no two equal: exact, without a branch on the values.
+    bits = (ranked + 0.0).view(torch.int32)  # + 0.0 turns -0.0 into 0.0
+    ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # as integers, negative floats run backwards
+    ties = torch.arange(len(ranked) - 1, -1, -1, device=ranked.device)
+    return ((ordered.to(torch.int64) << 32) | ties).topk(k).indices
 
 
 def check_sizes(batch: int, **sizes: int) -> None:

@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from connr.errors import InputError
-from connr.recipe.sections import Recipe, Section
+from connr.recipe.sections import GroupStage, Recipe, Section, Stage
 
 
 class RecipeError(InputError):
@@ -33,32 +33,62 @@ def text(name: str) -> str:
         return (_shelf() / f"{name}.yaml").read_text(encoding="utf-8")
     path = Path(name)
     if path.suffix in {".yaml", ".yml"} and path.is_file():
-        return path.read_text(encoding="utf-8")
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as fault:
+            raise RecipeError(f"recipe {name!r} cannot be read: {fault}") from fault
     raise RecipeError(f"recipe {name!r} is neither a YAML file nor one of: {', '.join(names())}.{_nearest(name, names())}")
 
 
-def load(name: str, settings: Iterable[str] = (), **changes: Any) -> Recipe:
-    """A recipe by name or file, with top-level changes and then `a.b=value` settings laid over it.
+def load(name: str | Recipe, settings: Iterable[str] = (), **changes: Any) -> Recipe:
+    """A recipe by name or file, or itself, with top-level changes and then `a.b=value` settings laid over it.
 
     Raises:
         RecipeError: with every fault of the result, one a line.
     """
+    written = name.model_dump() if isinstance(name, Recipe) else _content(name)
+    content = merged(merged(DEFAULTS, written), {key: value for key, value in changes.items() if value is not None})
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key.strip():
+            raise RecipeError(f"--set {setting!r} should read a.b=value, e.g. train.epochs=50.")
+        try:
+            branch = yaml.safe_load(value)
+        except yaml.YAMLError as fault:
+            raise RecipeError(f"--set {setting!r}: the value is not YAML: {fault}") from fault
+        for part in reversed(key.strip().split(".")):
+            branch = {part: branch}
+        content = merged(content, branch)
+    return check(content, name if isinstance(name, str) else "given")
+
+
+DEFAULTS = {"instance": Stage().model_dump(), "group": GroupStage().model_dump()}  # so that a setting can reach into them
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `over` laid on it, key by key; another part by `name` starts from that part's own defaults."""
+    if "name" in over and over["name"] != base.get("name"):
+        return dict(over)
+    result = dict(base)
+    for key, value in over.items():
+        below = base.get(key)
+        result[key] = merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def _content(name: str) -> dict[str, Any]:
+    """A recipe as it is written, with what it extends laid under it: `extends: NAME` or `extends: [NAME, ...]`, last wins."""
     try:
         content = yaml.safe_load(text(name))
     except yaml.YAMLError as fault:
         raise RecipeError(f"recipe {name!r} is not YAML: {fault}") from fault
     if not isinstance(content, dict):
         raise RecipeError(f"recipe {name!r} should be a mapping of sections, not {type(content).__name__}.")
-    content = check({**content, **{key: value for key, value in changes.items() if value is not None}}, name).model_dump()
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals or not key.strip():
-            raise RecipeError(f"--set {setting!r} should read a.b=value, e.g. train.epochs=50.")
-        try:
-            content = _laid_over(content, key.strip().split("."), yaml.safe_load(value))
-        except yaml.YAMLError as fault:
-            raise RecipeError(f"--set {setting!r}: the value is not YAML: {fault}") from fault
-    return check(content, name)
+    below = content.pop("extends", [])
+    ground: dict[str, Any] = {}
+    for other in [below] if isinstance(below, str) else below:
+        ground = merged(ground, _content(str(other)))
+    return merged(ground, content)
 
 
 def check(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
@@ -96,12 +126,14 @@ def _misfits(content: Mapping[str, Any]) -> Iterator[str]:
             value = at(stage, "neighbourhood", size)
             if isinstance(value, int) and isinstance(batch, int) and value > batch:
                 yield f"{stage}.neighbourhood.{size}={value} should be at most train.batch_size={batch}."
-    for place in (("augment", "crop_scale"), ("augment", "zoom"), ("instance", "crop_scale"), ("group", "crop_scale")):
+    for place in (*(("augment", key) for key in RANGES), ("instance", "crop_scale"), ("group", "crop_scale")):
         bounds = at(*place)
-        if isinstance(bounds, list | tuple) and len(bounds) == 2 and bounds[0] > bounds[1]:
+        numbers = isinstance(bounds, list | tuple) and all(isinstance(bound, int | float) for bound in bounds)
+        if numbers and len(bounds) == 2 and bounds[0] > bounds[1]:
             yield f"{'.'.join(place)}={list(bounds)} should rise."
 
 
+RANGES = ("crop_scale", "crop_ratio", "zoom")
 SOCKETS = ("backbone", "framework", "neighbourhood", "anchors")  # pydantic adds the chosen part's name after these
 
 
@@ -135,16 +167,6 @@ def _nearest(word: str, known: list[str]) -> str:
     last = word.rpartition(".")[2]
     near = [k for k in known if k.rpartition(".")[2] == last] or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f" Did you mean {' or '.join(near)}?" if near else ""
-
-
-def _laid_over(content: Any, path: list[str], value: Any) -> dict[str, Any]:
-    """`content` with the value at `path` replaced; a new part by name starts from that part's own defaults."""
-    branch = dict(content) if isinstance(content, Mapping) else {}
-    key, *rest = path
-    branch[key] = _laid_over(branch.get(key), rest, value) if rest else value
-    if key == "name":
-        branch = {"name": value}
-    return branch
 
 
 def _shelf() -> Traversable:

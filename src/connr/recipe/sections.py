@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -54,6 +54,36 @@ class BYOL(Section):
     predictor_std: Positive | None = 0.01
     target_momentum: Share = 0.996
     final_momentum: Share = 1.0
+
+
+class SimSiam(Section):
+    """Widths of projector and predictor; the predictor is `bottleneck` wide inside. There is no target to have a momentum."""
+
+    name: Literal["simsiam"]
+    hidden: Count = 2048
+    out: Count = 2048
+    bottleneck: Count = 512
+    layers: Annotated[int, Field(ge=2)] = 3
+
+    @property
+    def target_momentum(self) -> float:
+        return 1.0
+
+    @property
+    def final_momentum(self) -> float:
+        return 1.0
+
+
+class MoCo(Section):
+    """MoCo v2: projector, queue of negatives, temperature, target momentum."""
+
+    name: Literal["moco"]
+    hidden: Count = 512
+    out: Count = 128
+    queue: Count = 65536
+    temperature: Positive = 0.2
+    target_momentum: Share = 0.999
+    final_momentum: Share = 0.999
 
 
 class Itself(Section):
@@ -174,7 +204,7 @@ class Recipe(Section):
     seed: Annotated[int, Field(ge=0)] = 0
     data: Data = Data()
     backbone: Annotated[ResNet | SmallResNet, Field(discriminator="name")]
-    framework: BYOL
+    framework: Annotated[BYOL | SimSiam | MoCo, Field(discriminator="name")]
     augment: Augment = Augment()
     instance: Stage = Stage()
     group: GroupStage = GroupStage()

@@ -18,14 +18,17 @@ from connr.training.loop import State
 FORMAT = "connr-checkpoint-1"
 
 
-def save(folder: Path, framework: nn.Module, optimizer: torch.optim.Optimizer, state: State, keep: int, t0: int) -> Path:
+def save(
+    folder: Path, framework: nn.Module, optimizer: torch.optim.Optimizer, state: State, data: str, keep: int, t0: int
+) -> Path:
     """Writes epoch-NNNNN.safetensors and then removes all but the `keep` latest (0 keeps all).
 
     The one after epoch t0, the end of stage 1, stays: other settings of stage 2 can start from it.
+    `data` is the fingerprint of the images; only a run on the same ones can go on from here.
     """
     tensors = {f"framework.{name}": value for name, value in framework.state_dict().items()}
     tensors |= {f"optimizer.{index}.{name}": value for index, name, value in _buffers(optimizer)}
-    header = {"format": FORMAT, "epoch": state.epoch, "inertia": None}
+    header = {"format": FORMAT, "data": data, "epoch": state.epoch, "inertia": None}
     if state.clusters:
         tensors |= {"clusters.centroids": state.clusters.centroids, "clusters.assignments": state.clusters.assignments}
         header["inertia"] = state.clusters.inertia
@@ -52,11 +55,11 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("epoch-*.safetensors"))
 
 
-def load(path: Path, framework: nn.Module, optimizer: torch.optim.Optimizer) -> State:
+def load(path: Path, framework: nn.Module, optimizer: torch.optim.Optimizer, data: str) -> State:
     """Puts weights and optimiser back in place and returns how far the run had come.
 
     Raises:
-        InputError: the file is broken, or was written for another network.
+        InputError: the file is broken, or was written for another network or on other images.
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
@@ -66,6 +69,8 @@ def load(path: Path, framework: nn.Module, optimizer: torch.optim.Optimizer) -> 
         raise InputError(f"checkpoint {path} cannot be read: {fault}; remove it to go on from the one before.") from fault
     if header.get("format") != FORMAT:
         raise InputError(f"checkpoint {path} has format {header.get('format')}, should be {FORMAT}.")
+    if header.get("data") != data:
+        raise InputError(f"checkpoint {path} is of a run on other images: some were added, removed or changed since.")
     try:
         framework.load_state_dict(_below(tensors, "framework."))
     except RuntimeError as fault:

@@ -32,7 +32,7 @@ class Listener:
         """Before the first step."""
 
     def estimated(self, seconds: float) -> None:
-        """Once, after the first steps: how long the rest of training will take at their pace."""
+        """Once, after the first steps: how long the steps that are left will take at their pace, k-means not counted."""
 
     def stepped(self) -> None:
         """After every step. Called without waiting for the device."""

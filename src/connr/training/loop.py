@@ -1,5 +1,6 @@
 """Algorithm 1, all of it: two stages, told apart only by what they plug into the sockets (Eq. 15)."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from torch import Tensor
 from connr import algorithm
 from connr.augment import Augment
 from connr.data.batches import batches
+from connr.errors import Diverged
 from connr.frameworks import Framework
 from connr.kmeans import Clusters, kmeans
 from connr.randomness import stream
@@ -79,8 +81,11 @@ def train(
 ) -> Clusters:
     """Runs the epochs that are left and returns the final clusters.
 
+    Raises:
+        Diverged: the loss of an epoch is not finite; its checkpoint is not written.
+
     Args:
-        fabric: launched; `framework` and `images` are on its device, `optimizer` set up by it.
+        fabric: `framework` and `images` are on its device.
         optimizer: one parameter group per role, each with a `role` key that `Stage.lr_factors` knows.
         state: where to go on from; updated after every epoch, before `after_epoch` is called.
     """
@@ -96,7 +101,7 @@ def train(
         )
 
     spread: list[Tensor] = []
-    pace = _Pace(listener, left=steps - state.epoch * per_epoch)
+    pace = _Pace(listener, steps - state.epoch * per_epoch, images.device)
     framework.train()
     for epoch in range(state.epoch, plan.epochs):
         began = time.monotonic()
@@ -124,13 +129,16 @@ def train(
             kept.append(concordance.kept)
             pace.stepped()
 
+        loss = float(torch.stack(losses).mean())
+        if not math.isfinite(loss):
+            raise Diverged(f"the loss became {loss} in epoch {epoch + 1}; try a lower train.base_lr than {plan.base_lr:g}.")
         state.epoch = epoch + 1
         state.clusters = cluster() if plan.clusters_due(state.epoch) else None
         after_epoch(
             Epoch(
                 epoch=state.epoch,
                 stage=stage.name,
-                loss=float(torch.stack(losses).mean()),
+                loss=loss,
                 kept=float(torch.stack(kept).mean()),
                 lr=lr,
                 target_momentum=momentum,
@@ -143,10 +151,10 @@ def train(
 
 
 class _Pace:
-    """Times a few steps after a warm-up one, and tells how long the rest will take at their pace."""
+    """Times a few steps after a warm-up one, and tells how long the steps that are left will take at their pace."""
 
-    def __init__(self, listener: Listener, left: int) -> None:
-        self.listener, self.left, self.done, self.began = listener, left, 0, 0.0
+    def __init__(self, listener: Listener, left: int, device: torch.device) -> None:
+        self.listener, self.left, self.device, self.done, self.began = listener, left, device, 0, 0.0
         self.told = False
 
     def stepped(self) -> None:
@@ -156,8 +164,8 @@ class _Pace:
         self.listener.stepped()
 
     def _measure(self) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize()
         now = time.monotonic()
         if self.done == 1:
             self.began = now
