@@ -119,3 +119,13 @@ def test_loss_module_is_the_loss_of_the_algorithm():
     assert float(ConNRLoss(5, 6, 2)(queries, keys, kept)) == pytest.approx(expected)
     instance = ConNRLoss(1, 1, 1)(queries, keys)
     assert float(instance) == pytest.approx(oracles.instance_loss(queries.tolist(), keys.tolist()))
+
+
+def test_the_mean_can_be_over_all_anchors(framework, views):
+    """The released program's: dropped anchors count as zeros."""
+    some = torch.arange(12) % 3 == 0
+    kept, over_all = (
+        algorithm.concordance(framework, *views, torch.arange(12), Sockets(itself, lambda *_: some, mean_over_all)).loss.item()
+        for mean_over_all in (False, True)
+    )
+    assert over_all == pytest.approx(kept * 4 / 12)

@@ -8,6 +8,7 @@ from scipy.stats import kstest
 from torchvision.transforms import RandomResizedCrop
 
 from connr.augment import Augment, colour, geometry
+from connr.augment.blur import blur
 from connr.randomness import stream
 
 
@@ -74,6 +75,14 @@ def test_jitter_is_drawn_in_its_ranges_and_every_order():
     counts = np.unique(order.numpy(), axis=0, return_counts=True)[1]
     assert len(counts) == 24
     assert counts.min() > 50
+
+
+def test_blur_is_torchvisions_image_by_image(images):
+    sigmas, chosen = draws(64, 0.1, 2.0), torch.arange(64) % 3 != 0
+    found = blur(images, sigmas, chosen, 9)
+    for i in range(64):
+        expected = TF.gaussian_blur(images[i], [9, 9], [float(sigmas[i])] * 2) if chosen[i] else images[i]
+        assert torch.allclose(found[i], expected, atol=1e-5)
 
 
 def test_crops_are_distributed_as_torchvisions():
@@ -163,6 +172,7 @@ def test_nothing_asked_is_nothing_done(bytes_of):
         {"warp": 0.1},
         {"jitter": (0.4, 0.4, 0.4, 0.1)},
         {"grey_probability": 0.5},
+        {"blur_probability": 0.5, "blur_kernel": 9},
     ],
     ids=lambda strength: next(iter(strength)),
 )

@@ -57,3 +57,9 @@ def test_keep_is_the_oracle_with_ties(ratios, percent):
 def test_a_fraction_out_of_range_is_refused(fraction):
     with pytest.raises(ValueError, match="fraction="):
         keep(torch.rand(4), fraction)
+
+
+def test_the_threshold_itself_can_be_dropped():
+    ratios = torch.tensor([0.1, 0.2, 0.2, 0.3])
+    assert keep(ratios, 0.5).tolist() == [True, True, True, False]
+    assert keep(ratios, 0.5, sigma_too=False).tolist() == [True, False, False, False]

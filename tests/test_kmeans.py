@@ -119,3 +119,8 @@ def test_bad_input_is_refused():
         kmeans(torch.randn(3, 2), 4)
     with pytest.raises(ValueError, match="NaN or infinity"):
         kmeans(torch.tensor([[0.0], [float("nan")]]), 1)
+
+
+def test_empty_clusters_can_be_left_where_they_are():
+    points, centroids = torch.tensor([[0.0], [1.0]]), torch.tensor([[[0.5], [1000.0]]])
+    assert recompute(points, centroids, "euclidean", reseed_empty=False).flatten().tolist() == [0.5, 1000.0]

@@ -9,7 +9,7 @@ from connr.recipe import RecipeError
 def test_every_recipe_is_valid_and_complete_when_written_out(name, tmp_path):
     r = recipe.load(name)
     assert r.description
-    assert 0 < r.t0 < r.train.epochs
+    assert 0 < r.t0 <= r.train.epochs
     (tmp_path / "copy.yaml").write_text(r.to_yaml())
     assert recipe.load(str(tmp_path / "copy.yaml")) == r
     head = recipe.text(name).splitlines()[:3]
@@ -26,7 +26,7 @@ def test_cifar10_has_the_numbers_of_the_paper():
     assert (r.train.epochs, r.t0, r.train.batch_size, r.train.base_lr) == (1000, 800, 256, 0.05)
     assert r.train.warmup * r.train.epochs == 50
     assert r.group.neighbourhood.model_dump() == {"name": "contextual", "k": 10, "k1": 10, "k2": 2, "alpha": 2.0, "layers": 2}
-    assert r.group.anchors.model_dump() == {"name": "boundary", "fraction": 0.8, "final": 1.0, "until": 1.0}
+    assert r.group.anchors.model_dump() == {"name": "boundary", "fraction": 0.8, "final": 1.0, "until": 1.0, "sigma_too": True}
     assert (r.framework.hidden, r.framework.out, r.framework.target_momentum) == (4096, 256, 0.996)
     assert (r.instance.lr_factors.encoder, r.instance.lr_factors.predictor) == (1, 10)
     assert (r.group.lr_factors.encoder, r.group.lr_factors.predictor) == (0.1, 0.1)

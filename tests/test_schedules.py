@@ -1,3 +1,5 @@
+import math
+
 import oracles
 import pytest
 from hypothesis import given
@@ -33,3 +35,7 @@ def test_momentum_rises_from_its_start_to_one():
     assert momenta[50] == pytest.approx(0.99)
     assert momenta[100] == 1
     assert momenta == sorted(momenta)
+
+
+def test_a_cosine_over_all_steps_ends_above_nothing():
+    assert warmup_cosine(999, 1000, 50, reaches_zero=False) == pytest.approx(0.5 * (1 + math.cos(math.pi * 949 / 1000)))

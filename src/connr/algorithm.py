@@ -30,10 +30,11 @@ Autocast = Callable[[], AbstractContextManager[object]]
 
 
 class Sockets(NamedTuple):
-    """What one stage plugs in."""
+    """What one stage plugs in; `mean_over_all` divides by all anchors, not by the kept ones (the released program does)."""
 
     neighbourhood: Neighbourhood
     anchors: AnchorFilter
+    mean_over_all: bool = False
 
 
 class Concordance(NamedTuple):
@@ -60,9 +61,10 @@ def off_boundary(
     centroids: Float[Tensor, "K d"],
     assignments: Int[Tensor, " n"],
     fraction: float,
+    sigma_too: bool = True,
 ) -> Bool[Tensor, " b"]:
     """The anchor filter of stage 2 (Eqs. 9-13), on the clusters that k-means found after the epoch before."""
-    return keep(boundary_ratio(keys, centroids, assignments[indices]), fraction)
+    return keep(boundary_ratio(keys, centroids, assignments[indices]), fraction, sigma_too)
 
 
 def step(
@@ -109,18 +111,19 @@ def concordance(
         kept = sockets.anchors(pool, gather(indices))
     own = slice(rank * len(queries), (rank + 1) * len(queries))
     pairs = framework.pair_loss(queries, pool[neighbours[own]])
-    return Concordance(group_loss(pairs, kept[own], kept.sum()), kept.float().mean())
+    total = kept.new_full((), len(kept), dtype=torch.int64) if sockets.mean_over_all else kept.sum()
+    return Concordance(group_loss(pairs, kept[own], total), kept.float().mean())
 
 
 def group_loss(
     pairs: Float[Tensor, "b k"], kept: Bool[Tensor, " b"], total: Int[Tensor, ""] | None = None
 ) -> Float[Tensor, ""]:
-    """Mean over the kept anchors of the mean over their neighbours (Eqs. 8, 14).
+    """Mean over the kept anchors of the mean over their neighbours (Eqs. 8, 14); 0 where none is kept.
 
     `total` is the number kept on all ranks, so that the ranks' losses sum to the loss of the whole batch; None: `kept.sum()`.
     """
     per_anchor = pairs.mean(dim=1) * kept
-    return per_anchor.sum() / (kept.sum() if total is None else total)
+    return per_anchor.sum() / (kept.sum() if total is None else total).clamp(min=1)
 
 
 class ConNRLoss(nn.Module):

@@ -40,15 +40,16 @@ def boundary_ratio(
     return 1 - torch.where(larger > 0, (to_nearest_other - to_own) / larger, 0.0)
 
 
-def keep(ratios: Float[Tensor, " b"], fraction: float) -> Bool[Tensor, " b"]:
+def keep(ratios: Float[Tensor, " b"], fraction: float, sigma_too: bool = True) -> Bool[Tensor, " b"]:
     """The anchors kept at this epoch (Eq. 13): ratio <= sigma, the floor(b*fraction)-th smallest of the batch.
 
     Args:
         ratios: (b), from `boundary_ratio`.
         fraction: fr(t) of Eq. 12, 0 < fraction <= 1.
+        sigma_too: False drops what ties with sigma, as the released program does.
 
     Returns:
-        (b) bool, at least one True; images that tie with sigma are all kept.
+        (b) bool, with sigma_too at least one True; images that tie with sigma are all kept, or all dropped.
 
     Raises:
         ValueError: fraction is not in (0, 1].
@@ -56,4 +57,5 @@ def keep(ratios: Float[Tensor, " b"], fraction: float) -> Bool[Tensor, " b"]:
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction={fraction} should be above 0 and at most 1.")
     rank = max(1, math.floor(len(ratios) * fraction + 1e-9))  # 100 * 0.29 is 28.999999999999996
-    return ratios <= ratios.kthvalue(rank).values
+    sigma = ratios.kthvalue(rank).values
+    return ratios <= sigma if sigma_too else ratios < sigma

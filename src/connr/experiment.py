@@ -51,7 +51,13 @@ def _everyone(section: recipe.Everyone, r: Recipe, epoch: int, clusters: Cluster
 def _off_boundary(section: recipe.Boundary, r: Recipe, epoch: int, clusters: Clusters | None) -> algorithm.AnchorFilter:
     assert clusters is not None  # the loop has clustered: Stage.needs_clusters
     fraction = linear_fraction(epoch, r.t0, section.until * r.train.epochs, section.fraction, section.final)
-    return partial(algorithm.off_boundary, centroids=clusters.centroids, assignments=clusters.assignments, fraction=fraction)
+    return partial(
+        algorithm.off_boundary,
+        centroids=clusters.centroids,
+        assignments=clusters.assignments,
+        fraction=fraction,
+        sigma_too=section.sigma_too,
+    )
 
 
 ANCHORS: dict[type, Callable[[Any, Recipe, int, Clusters | None], algorithm.AnchorFilter]] = {
@@ -77,11 +83,13 @@ def plan_for(r: Recipe, mean: list[float], std: list[float]) -> Plan:
         stages=(_stage("instance", r.instance, r, mean, std), _stage("group", r.group, r, mean, std)),
         batch_size=r.train.batch_size,
         base_lr=r.train.base_lr,
+        cosine_reaches_zero=r.train.cosine_reaches_zero,
         warmup_epochs=r.train.warmup * r.train.epochs,
         momenta=(r.framework.target_momentum, r.framework.final_momentum),
         n_clusters=r.clusters,
         restarts=r.kmeans.restarts,
         max_iterations=r.kmeans.max_iterations,
+        reseed_empty=r.kmeans.reseed_empty,
         evaluate_every=r.train.evaluate_every,
         seed=r.seed,
     )
@@ -91,7 +99,8 @@ def _stage(name: str, section: recipe.Stage, r: Recipe, mean: list[float], std: 
     neighbourhood = NEIGHBOURHOODS[type(section.neighbourhood)](section.neighbourhood)
 
     def sockets(epoch: int, clusters: Clusters | None) -> algorithm.Sockets:
-        return algorithm.Sockets(neighbourhood, ANCHORS[type(section.anchors)](section.anchors, r, epoch, clusters))
+        anchors = ANCHORS[type(section.anchors)](section.anchors, r, epoch, clusters)
+        return algorithm.Sockets(neighbourhood, anchors, mean_over_all=r.train.loss_mean == "all")
 
     strengths = r.augment.model_dump()
     if section.crop_scale is not None:

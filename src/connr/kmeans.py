@@ -32,6 +32,7 @@ def kmeans(
     restarts: int = 10,
     max_iterations: int = 300,
     tolerance: float = 1e-4,
+    reseed_empty: bool = True,
     generator: torch.Generator | None = None,
 ) -> Clusters:
     """The best of `restarts` runs of Lloyd's algorithm.
@@ -45,6 +46,7 @@ def kmeans(
         restarts: independent starts, run together; the lowest inertia wins.
         max_iterations: of Lloyd's algorithm.
         tolerance: a restart ends when its centroids moved less than this times the mean variance of the features.
+        reseed_empty: False leaves an empty cluster where it is.
         generator: a CPU generator; None takes a fixed one, so that equal calls give equal answers.
 
     Returns:
@@ -73,7 +75,7 @@ def kmeans(
     running = torch.arange(restarts, device=points.device)
     for _ in range(max_iterations):
         before = centroids[running]
-        after = recompute(points, before, metric)
+        after = recompute(points, before, metric, reseed_empty)
         centroids[running] = after
         running = running[(after - before).square().sum(dim=(1, 2)) > threshold]
         if not len(running):
@@ -128,7 +130,9 @@ def assign(points: Float[Tensor, "n d"], centroids: Float[Tensor, "r K d"]) -> t
     return torch.cat(indices), torch.cat(distances)
 
 
-def recompute(points: Float[Tensor, "n d"], centroids: Float[Tensor, "r K d"], metric: str) -> Float[Tensor, "r K d"]:
+def recompute(
+    points: Float[Tensor, "n d"], centroids: Float[Tensor, "r K d"], metric: str, reseed_empty: bool = True
+) -> Float[Tensor, "r K d"]:
     """One iteration of Lloyd's algorithm in every restart: assign, then the mean of each cluster; the empty re-seeded."""
     restarts, n_clusters, width = centroids.shape
     assignments, distances = assign(points, centroids)
@@ -145,7 +149,6 @@ def recompute(points: Float[Tensor, "n d"], centroids: Float[Tensor, "r K d"], m
     for restart in (counts == 0).any(dim=1).nonzero().flatten().tolist():
         empty = (counts[restart] == 0).nonzero().flatten()
         farthest = distances[:, restart].topk(len(empty))
-        means[restart, empty] = torch.where(
-            farthest.values.unsqueeze(1) > 0, points[farthest.indices], centroids[restart, empty]
-        )
+        movable = (farthest.values.unsqueeze(1) > 0) & reseed_empty
+        means[restart, empty] = torch.where(movable, points[farthest.indices], centroids[restart, empty])
     return F.normalize(means, dim=2) if metric == "cosine" else means

@@ -20,17 +20,18 @@ def linear_fraction(epoch: float, start: float, end: float, initial: float = 0.8
     return initial + (final - initial) * (epoch - start) / (end - start)
 
 
-def warmup_cosine(step: int, steps: int, warmup: int) -> float:
+def warmup_cosine(step: int, steps: int, warmup: int, reaches_zero: bool = True) -> float:
     """The factor of the learning rate: 0 -> 1 linearly over `warmup` steps, then 1 -> 0 along a half cosine.
 
     Args:
         step: 0 <= step < steps.
         steps: the whole of training, both stages.
         warmup: number of first steps that rise; the first is 1 / warmup, not 0.
+        reaches_zero: False divides by all steps instead of those after the warm-up, as the released program does.
     """
     if step < warmup:
         return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup if reaches_zero else steps)))
 
 
 def target_momentum(step: int, steps: int, initial: float, final: float = 1.0) -> float:

@@ -18,6 +18,9 @@ class RecipeError(InputError):
     """A recipe that cannot be run; the message lists every fault."""
 
 
+PRESETS = ("presets/paper", "presets/released")  # not whole recipes, for others to extend
+
+
 def names() -> list[str]:
     """The recipes that come with the package."""
     return sorted(f.name.removesuffix(".yaml") for f in _shelf().iterdir() if f.name.endswith(".yaml"))
@@ -29,7 +32,7 @@ def text(name: str) -> str:
     Raises:
         RecipeError: there is neither.
     """
-    if name in names():
+    if name in names() or name in PRESETS:
         return (_shelf() / f"{name}.yaml").read_text(encoding="utf-8")
     path = Path(name)
     if path.suffix in {".yaml", ".yml"} and path.is_file():
@@ -47,7 +50,7 @@ def load(name: str | Recipe, settings: Iterable[str] = (), **changes: Any) -> Re
         RecipeError: with every fault of the result, one a line.
     """
     written = name.model_dump() if isinstance(name, Recipe) else _content(name)
-    content = merged(merged(DEFAULTS, written), {key: value for key, value in changes.items() if value is not None})
+    content = merged(written, {key: value for key, value in changes.items() if value is not None})
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not key.strip():
@@ -85,7 +88,7 @@ def _content(name: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise RecipeError(f"recipe {name!r} should be a mapping of sections, not {type(content).__name__}.")
     below = content.pop("extends", [])
-    ground: dict[str, Any] = {}
+    ground: dict[str, Any] = DEFAULTS
     for other in [below] if isinstance(below, str) else below:
         ground = merged(ground, _content(str(other)))
     return merged(ground, content)
@@ -133,7 +136,7 @@ def _misfits(content: Mapping[str, Any]) -> Iterator[str]:
             yield f"{'.'.join(place)}={list(bounds)} should rise."
 
 
-RANGES = ("crop_scale", "crop_ratio", "zoom")
+RANGES = ("crop_scale", "crop_ratio", "zoom", "blur_sigma")
 SOCKETS = ("backbone", "framework", "neighbourhood", "anchors")  # pydantic adds the chosen part's name after these
 
 

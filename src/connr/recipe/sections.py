@@ -22,8 +22,9 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    """Images are brought to size x size pixels and 1 or 3 channels."""
+    """Images are brought to size x size pixels and 1 or 3 channels. `images`: how many the data set has, for estimates."""
 
+    images: Count | None = None
     size: Annotated[int, Field(ge=8, le=1024)] = 32
     channels: Literal[1, 3] = 3
 
@@ -117,12 +118,16 @@ class Everyone(Section):
 
 
 class Boundary(Section):
-    """Eqs. 9-13: `fraction` of the anchors kept at t0, rising to `final` at the share `until` of all epochs (Eq. 12)."""
+    """Eqs. 9-13: `fraction` of the anchors kept at t0, rising to `final` at the share `until` of all epochs (Eq. 12).
+
+    `sigma_too: false` drops the image at the threshold as well.
+    """
 
     name: Literal["boundary"]
     fraction: Fraction = 0.8
     final: Fraction = 1.0
     until: Share = 1.0
+    sigma_too: bool = True
 
 
 class Augment(Section):
@@ -140,6 +145,9 @@ class Augment(Section):
     jitter: tuple[NonNegative, NonNegative, NonNegative, Annotated[float, Field(ge=0, le=0.5)]] | None = None
     jitter_probability: Share = 0.8
     grey_probability: Share = 0.0
+    blur_probability: Share = 0.0
+    blur_kernel: Annotated[int, Field(ge=3)] = 23
+    blur_sigma: tuple[Positive, Positive] = (0.1, 2.0)
 
 
 class LearningRateFactors(Section):
@@ -173,6 +181,8 @@ class Train(Section):
     """lr = base_lr · batch_size / 256, warmed up over the share `warmup` of all epochs, then a cosine to 0.
 
     `group_from` is t0 / T: the share of the epochs before Eq. 14 takes over from Eq. 1; 1 leaves out stage 2.
+    `cosine_reaches_zero: false` stretches the cosine over the warm-up too, so that it ends early.
+    `loss_mean` is taken over the `kept` anchors (Eq. 14), or over `all` with the dropped ones as zeros.
     `evaluate_every`: epochs of stage 1 between two k-means, for the log only; 0 for none.
     `keep_checkpoints`: the latest so many; 0 keeps all.
     """
@@ -182,6 +192,8 @@ class Train(Section):
     batch_size: Annotated[int, Field(ge=2)] = 256
     base_lr: Positive = 0.05
     warmup: Share = 0.05
+    cosine_reaches_zero: bool = True
+    loss_mean: Literal["kept", "all"] = "kept"
     momentum: Share = 0.9
     weight_decay: NonNegative = 5e-4
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
@@ -194,6 +206,7 @@ class KMeans(Section):
 
     restarts: Count = 10
     max_iterations: Count = 300
+    reseed_empty: bool = True
 
 
 class Recipe(Section):

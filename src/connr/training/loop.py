@@ -45,10 +45,12 @@ class Plan:
     batch_size: int
     base_lr: float
     warmup_epochs: float
+    cosine_reaches_zero: bool
     momenta: tuple[float, float]
     n_clusters: int
     restarts: int
     max_iterations: int
+    reseed_empty: bool
     evaluate_every: int
     seed: int
 
@@ -90,14 +92,19 @@ def train(
         state: where to go on from; updated after every epoch, before `after_epoch` is called.
     """
     n, per_epoch = len(images), plan.steps_per_epoch(len(images))
-    steps = plan.epochs * per_epoch
+    steps, warmup = plan.epochs * per_epoch, round(plan.warmup_epochs * per_epoch)
 
     def cluster() -> Clusters:
         features = extract(framework.representation, images, plan.stages[0].augment.normalise, images.device)
         spread.append(features.std(dim=0, unbiased=False).mean() * features.shape[1] ** 0.5)
         generator = stream(plan.seed, "kmeans", state.epoch)
         return kmeans(
-            features, plan.n_clusters, restarts=plan.restarts, max_iterations=plan.max_iterations, generator=generator
+            features,
+            plan.n_clusters,
+            restarts=plan.restarts,
+            max_iterations=plan.max_iterations,
+            reseed_empty=plan.reseed_empty,
+            generator=generator,
         )
 
     spread: list[Tensor] = []
@@ -111,7 +118,7 @@ def train(
         sockets = stage.sockets(epoch, state.clusters)
         losses, kept = [], []
         for at, indices in enumerate(batches(n, plan.batch_size, plan.seed, epoch), start=epoch * per_epoch):
-            lr = plan.base_lr * plan.batch_size / 256 * warmup_cosine(at, steps, round(plan.warmup_epochs * per_epoch))
+            lr = plan.base_lr * plan.batch_size / 256 * warmup_cosine(at, steps, warmup, plan.cosine_reaches_zero)
             for group in optimizer.param_groups:
                 group["lr"] = lr * stage.lr_factors[group["role"]]
             momentum = target_momentum(at, steps, *plan.momenta)
