@@ -90,6 +90,7 @@ def test_labels_of_folders_are_scored_when_asked(pictures):
     done = connr("fit", pictures, "--clusters", 3, "--labels-from-folders", *fast)
     assert done.exit_code == 0, done.output
     assert done.output == ""
+    assert connr("fit", pictures, "--out", "run", "--resume", "--quiet").exit_code == 0  # the run knows of its labels
     assert json.loads(connr("evaluate", "run", "--json").stdout)["n"] == 16  # the 8 at the root have no label
 
 

@@ -63,10 +63,11 @@ def test_modes_of_pictures_come_out_right(tmp_path):
     Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "d-cmyk.jpg", quality=100)
     Image.fromarray(np.full((8, 8), 25700, dtype=np.uint16)).save(tmp_path / "e-16bit.png")
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    Image.fromarray(np.full((8, 8), 0.5, dtype=np.float32)).save(tmp_path / "g-float.tif")
     frames[0].save(tmp_path / "f-animated.gif", save_all=True, append_images=frames[1:])
     found = open_images(tmp_path, 8, 3)
     centre = found.images[:, :, 4, 4].int()
-    expected = torch.tensor([[100] * 3, [100] * 3, [255] * 3, [255, 0, 0], [100] * 3, [255, 0, 0]])
+    expected = torch.tensor([[100] * 3, [100] * 3, [255] * 3, [255, 0, 0], [100] * 3, [255, 0, 0], [128] * 3])
     assert (centre - expected).abs().max() <= 6
 
 
@@ -103,6 +104,25 @@ def test_what_cannot_be_read_is_left_out_and_listed(pictures):
     assert all(skipped.reason for skipped in found.skipped)
 
 
+def test_links_are_followed_once(tmp_path):
+    save(tmp_path / "far" / "x.png", np.zeros((8, 8, 3)))
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "cats").symlink_to(tmp_path / "far")
+    (tmp_path / "here" / "again").symlink_to(tmp_path / "far")
+    (tmp_path / "far" / "loop").symlink_to(tmp_path / "here")
+    assert len(open_images(tmp_path / "here", 8, 3)) == 1
+
+
+def test_a_recipe_among_pictures_is_no_run(pictures):
+    (pictures / "warm" / "recipe.yaml").write_text("flour, eggs")
+    assert len(open_images(pictures, 16, 3)) == 24
+
+
+def test_films_and_other_files_are_no_pictures(pictures):
+    (pictures / "film.mpg").write_bytes(b"\0\0\1\xba")
+    assert not open_images(pictures, 16, 3).skipped
+
+
 def test_too_many_unreadable_pictures_are_an_error(pictures):
     for index in range(5):
         (pictures / f"broken{index}.jpg").write_text("no picture")
@@ -115,6 +135,7 @@ def test_output_and_other_runs_inside_the_folder_are_never_read(pictures):
     save(out / "mine.png", np.zeros((4, 4, 3)))
     save(other.path / "clusters.png", np.zeros((4, 4, 3)))
     write_text(other.recipe, "clusters: 3\n")
+    other.checkpoints.mkdir()
     save(pictures / ".thumbnails" / "x.png", np.zeros((4, 4, 3)))
     assert len(open_images(pictures, 16, 3, leave_out=out)) == 24
 
@@ -149,6 +170,9 @@ def test_channels_are_made_as_asked():
         ({"images": np.zeros((0, 8, 8), np.uint8)}, "holds no images"),
         ({"images": np.zeros((2, 8, 8), np.uint8), "labels": np.zeros(3, np.int64)}, r"labels .* should be integers \[2\]"),
         ({"images": np.zeros((2, 8, 8), np.uint8), "labels": np.zeros(2)}, r"labels .* are float64"),
+        ({"images": np.zeros((2, 8, 8), np.uint8), "labels": np.array([0, 1]), "class_names": ["a"]}, "one for each label"),
+        ({"images": np.zeros((2, 8, 8), np.uint8), "labels": np.array([0, 1]), "class_names": ["a", "a"]}, "different"),
+        ({"images": np.zeros((2, 8, 8), np.uint8), "labels": np.array([0, 2**63], np.uint64)}, "more than 64 bits hold"),
         ({"images": np.array([object(), object()])}, "cannot be read as an .npz of plain arrays"),
     ],
 )
@@ -174,6 +198,10 @@ def test_broken_archives_are_refused(tmp_path):
 def test_places_that_are_no_data_are_refused(tmp_path):
     with pytest.raises(InputError, match="'nowhere' is not there"):
         open_images("nowhere", 8, 3)
+    with pytest.raises(InputError, match="DATA is empty"):
+        open_images("", 8, 3)
+    with pytest.raises(InputError, match="no subfolders to take labels from"):
+        open_images("digits", 8, 1, labels_from_folders=True)
     with pytest.raises(InputError, match="holds no pictures"):
         open_images(tmp_path, 8, 3)
     (tmp_path / "x.txt").touch()

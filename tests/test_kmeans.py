@@ -70,10 +70,11 @@ def test_empty_clusters_are_reseeded_at_the_farthest_points():
     assert recompute(points, centroids, "euclidean").flatten().tolist() == pytest.approx([28.6, 90.0, 50.0])
 
 
-@given(tied_features(smallest=2, largest=7), st.integers(1, 3))
-def test_small_problems_are_solved_exactly(points, k):
-    k = min(k, len(points))
-    assert kmeans(points, k, restarts=30).inertia == pytest.approx(oracles.best_inertia(points.tolist(), k), abs=1e-9)
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_small_problems_are_solved_exactly(seed, k):
+    points = torch.randn(7, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    assert kmeans(points, k, restarts=100).inertia == pytest.approx(oracles.best_inertia(points.tolist(), k))
 
 
 @given(tied_features(smallest=1, largest=8))
@@ -114,7 +115,19 @@ def test_far_from_the_origin_nothing_is_lost():
     assert kmeans(points + 1000, 5).inertia == pytest.approx(kmeans(points, 5).inertia, rel=1e-3)
 
 
+@pytest.mark.parametrize("scale", [1e18, 1e-18])
+def test_the_scale_of_the_features_does_not_matter(scale):
+    points = unit_rows(100, 4, 0).float()
+    plain, scaled = kmeans(points, 5), kmeans(points * scale, 5)
+    assert torch.equal(plain.assignments, scaled.assignments)
+    assert scaled.inertia == pytest.approx(plain.inertia * scale**2, rel=1e-3)
+
+
 def test_bad_input_is_refused():
+    with pytest.raises(ValueError, match="metric='foo' should be"):
+        kmeans.__wrapped__(torch.randn(3, 2), 2, metric="foo")  # beyond the annotation, which the tests check
+    with pytest.raises(ValueError, match="restarts=0 should be"):
+        kmeans(torch.randn(3, 2), 2, restarts=0)
     with pytest.raises(ValueError, match=r"n_samples=3 should be >= n_clusters=4"):
         kmeans(torch.randn(3, 2), 4)
     with pytest.raises(ValueError, match="NaN or infinity"):

@@ -1,5 +1,6 @@
 import csv
 import math
+import os
 import shutil
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from connr import experiment, metrics, recipe, run
-from connr.data import ImageSet, open_images
+from connr.data import ImageSet, Skipped, open_images
 from connr.errors import Diverged, InputError
 from connr.run_folder import RunFolder, read_lines
 from connr.training import Listener, checkpoint
@@ -140,6 +141,16 @@ def test_a_small_folder_shrinks_the_batch(pictures):
     r = recipe.load("photos", ["group.neighbourhood.k1=20"], clusters=3)
     images = open_images(pictures, 32, 3)
     assert run.fitted_to(r, len(images)).train.batch_size == 24
+
+
+def test_names_that_are_not_utf8_come_through(few_digits, tiny, tmp_path):
+    odd = os.fsdecode(b"caf\xe9.png")
+    images = replace(few_digits, names=[odd, *few_digits.names[1:]], skipped=[Skipped(odd, "broken")])
+    folder = RunFolder(tmp_path / "run")
+    run.fit(tiny, images, folder)
+    assert b"caf\xe9.png," in folder.assignments.read_bytes()
+    assert b"caf\xe9.png," in folder.skipped.read_bytes()
+    assert run.evaluate(folder)["n"] == 400
 
 
 def test_recipes_that_do_not_fit_the_images_are_refused(few_digits, tiny):

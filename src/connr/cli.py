@@ -1,6 +1,7 @@
 """The command `connr`. Everything heavy is imported inside the commands, so that --help answers at once."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from connr.demo import Row
     from connr.recipe import Recipe
 
-GONE_WRONG, BAD_INPUT = 1, 2
+GONE_WRONG, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
 class OneLineErrors(TyperGroup):
@@ -25,7 +26,7 @@ class OneLineErrors(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except (InputError, Diverged) as fault:
+        except (InputError, Diverged, OSError) as fault:
             Console(stderr=True, soft_wrap=True).print(f"connr: {fault}", markup=False, highlight=False)
             raise typer.Exit(BAD_INPUT if isinstance(fault, InputError) else GONE_WRONG) from fault
 
@@ -114,7 +115,8 @@ def fit(
         raise InputError("--resume needs --out: the folder of the run to go on with.")
     folder = RunFolder(out or next_free(Path("runs"), Path(data).stem or "run"))
     folder.check(resume)
-    r = _recipe_of(data, recipe, settings or [], folder if resume else None, clusters=clusters, seed=seed)
+    settings = (settings or []) + (["data.labels_from_folders=true"] if labels_from_folders else [])
+    r = _recipe_of(data, recipe, settings, folder if resume else None, clusters=clusters, seed=seed)
 
     from connr import run
     from connr.data import open_images
@@ -123,7 +125,9 @@ def fit(
     from connr.run_folder import write_bytes
 
     screen = Console(quiet=True) if quiet else console()
-    images = open_images(data, r.data.size, r.data.channels, labels_from_folders=labels_from_folders, leave_out=folder.path)
+    images = open_images(
+        data, r.data.size, r.data.channels, labels_from_folders=r.data.labels_from_folders, leave_out=folder.path
+    )
     r = run.fitted_to(r, len(images))
     screen.print(
         f"{len(images):,} images at {r.data.size} px into {r.clusters} clusters: {r.train.epochs} epochs, "
@@ -132,8 +136,12 @@ def fit(
     )
     if images.skipped:
         screen.print(f"{len(images.skipped)} pictures could not be read and are left out; see {folder.skipped}.")
-    with ProgressBar(screen, quiet) as bar:
-        fitted = run.fit(r, images, folder, resume=resume, device=device, listener=bar)
+    try:
+        with ProgressBar(screen, quiet) as bar:
+            fitted = run.fit(r, images, folder, resume=resume, device=device, listener=bar)
+    except KeyboardInterrupt:
+        screen.print(f"\nStopped. To go on: connr fit {shlex.quote(data)} --out {shlex.quote(str(folder.path))} --resume")
+        raise typer.Exit(INTERRUPTED) from None
     write_bytes(folder.picture, cluster_sheet(images.images, fitted.assigned, len(fitted.model.centroids)))
     if images.labelled:
         _print_scores(run.evaluate(folder), screen)

@@ -71,7 +71,13 @@ class ConNR(ClusterMixin, TransformerMixin, BaseEstimator):
         settings = [f"train.epochs={self.epochs}"] if self.epochs is not None else []
         r = recipe.load(self.recipe, settings, clusters=self.n_clusters, seed=self.random_state)
         folder = RunFolder(self.out) if self.out is not None else None
-        images = open_images(X, r.data.size, r.data.channels, leave_out=folder.path if folder else None)
+        images = open_images(
+            X,
+            r.data.size,
+            r.data.channels,
+            labels_from_folders=r.data.labels_from_folders,
+            leave_out=folder.path if folder else None,
+        )
         fitted = run.fit(r, images, folder, device=self.device)
         self.labels_ = fitted.assigned.clusters.numpy()
         self.history_ = fitted.history
@@ -96,9 +102,14 @@ class ConNR(ClusterMixin, TransformerMixin, BaseEstimator):
         return metrics.accuracy(np.asarray(y), self.predict(X))
 
     def save(self, path: str | Path) -> None:
-        """Writes model.safetensors and config.json into a folder, made if need be."""
+        """Writes model.safetensors and config.json into a new or empty folder.
+
+        Raises:
+            InputError: the folder holds a run or other files.
+        """
         check_is_fitted(self, "model_")
         folder = RunFolder(path)
+        folder.check(resume=False)
         folder.path.mkdir(parents=True, exist_ok=True)
         run.save_model(self.recipe_, self.model_, folder)
 

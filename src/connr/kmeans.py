@@ -53,22 +53,28 @@ def kmeans(
         `Clusters`; with fewer than K distinct points some centroids coincide and stay empty.
 
     Raises:
-        ValueError: K is not in 1..n, or a feature is not finite.
+        ValueError: K is not in 1..n, a feature is not finite, or another argument is out of its range.
     """
     n = len(features)
     if not 1 <= n_clusters <= n:
         raise ValueError(f"n_samples={n} should be >= n_clusters={n_clusters} >= 1.")
     if not features.isfinite().all():
         raise ValueError("features hold NaN or infinity; k-means needs finite numbers.")
+    if metric not in ("euclidean", "cosine"):
+        raise ValueError(f"metric={metric!r} should be 'euclidean' or 'cosine'.")
+    if restarts < 1:
+        raise ValueError(f"restarts={restarts} should be at least 1.")
     generator = generator or torch.Generator().manual_seed(0)
     points = features.detach()
     points = points if points.dtype == torch.float64 else points.float()
-    offset = torch.zeros_like(points[0])
+    offset, scale = torch.zeros_like(points[0]), 1.0
     if metric == "cosine":
         points = F.normalize(points, dim=1)
     else:
         offset = points.mean(dim=0)  # centred, |x|^2 - 2<x,c> + |c|^2 loses fewer digits
         points = points - offset
+        scale = float(points.abs().max()) or 1.0  # squares of very large and very small numbers leave the range of floats
+        points = points / scale
 
     centroids = plus_plus(points, n_clusters, restarts, generator)
     threshold = tolerance * points.var(dim=0, unbiased=False).mean()
@@ -83,7 +89,7 @@ def kmeans(
 
     assignments, distances = assign(points, centroids)
     best = int(distances.sum(dim=0).argmin())
-    return Clusters(centroids[best] + offset, assignments[:, best], float(distances[:, best].sum()))
+    return Clusters(centroids[best] * scale + offset, assignments[:, best], float(distances[:, best].sum()) * scale**2)
 
 
 def plus_plus(

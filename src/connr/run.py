@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +75,7 @@ def fit(
     """
     r, listener = fitted_to(r, len(images)), listener or Listener()
     fabric = experiment.fabric_for(r, device)
+    framework = experiment.build(r).to(fabric.device)
     if folder:
         folder.claim(r.to_yaml(), resume)
         if images.skipped:
@@ -81,7 +83,6 @@ def fit(
 
     (mean, std), fingerprint = images.statistics(), images.fingerprint()
     plan = experiment.plan_for(r, mean, std)
-    framework = experiment.build(r).to(fabric.device)
     optimizer = experiment.optimizer_for(r, framework)
     state, records = State(), list[dict[str, Any]]()
     found = checkpoint.checkpoints(folder.checkpoints) if folder else []
@@ -154,7 +155,10 @@ def load_model(folder: RunFolder, device: str = "auto") -> tuple[Recipe, Model]:
         representation = experiment.build(r).representation
         representation.load_state_dict({name.removeprefix("representation."): value for name, value in tensors.items()})
         mean, std = [float(x) for x in config["mean"]], [float(x) for x in config["std"]]
-    except (OSError, KeyError, TypeError, json.JSONDecodeError, safetensors.SafetensorError, RuntimeError) as fault:
+        known = (len(mean), len(std), centroids.shape) == (r.data.channels, r.data.channels, (r.clusters, centroids.shape[1]))
+        if not known or not centroids.isfinite().all() or not all(math.isfinite(x) for x in mean + std):
+            raise ValueError("its numbers are not those of its recipe")
+    except (OSError, KeyError, TypeError, ValueError, IndexError, safetensors.SafetensorError, RuntimeError) as fault:
         raise InputError(f"the model in {folder.path} cannot be read: {fault}") from fault
     return r, Model(representation, centroids, mean, std, experiment.fabric_for(r, device).device)
 
@@ -176,13 +180,16 @@ def evaluate(folder: RunFolder) -> dict[str, float]:
     if not folder.assignments.is_file():
         state = "an unfinished run; finish it with --resume" if folder.holds_a_run() else "no run"
         raise InputError(f"{folder.path} holds {state}.")
-    with open(folder.assignments, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    names = sorted({row["label"] for row in rows} - {""})
+    try:
+        with open(folder.assignments, newline="", encoding="utf-8", errors="surrogateescape") as file:
+            rows = [(row["label"], int(row["cluster"])) for row in csv.DictReader(file)]
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as fault:
+        raise InputError(f"{folder.assignments} is not as a run writes it: {fault!r}.") from fault
+    names = sorted({label for label, _ in rows} - {""})
     if not names:
         raise InputError(f"no image in {folder.assignments} has a label: there is nothing to score against.")
-    labels = [names.index(row["label"]) if row["label"] else -1 for row in rows]
-    return metrics.scores(labels, [int(row["cluster"]) for row in rows])
+    labels = [names.index(label) if label else -1 for label, _ in rows]
+    return metrics.scores(labels, [cluster for _, cluster in rows])
 
 
 def _label(images: ImageSet, label: int) -> str:

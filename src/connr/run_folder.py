@@ -28,7 +28,7 @@ class RunFolder:
         self.picture = self.path / "clusters.png"
 
     def holds_a_run(self) -> bool:
-        return self.recipe.is_file()
+        return self.recipe.is_file() and self.checkpoints.is_dir()
 
     def check(self, resume: bool) -> None:
         """Refuses a folder that this run may not write to, before any work.
@@ -95,7 +95,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(errors="surrogateescape"))  # names of files need not be UTF-8
 
 
 def append_line(path: Path, record: dict[str, Any]) -> None:
@@ -108,5 +108,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """The JSON lines of a file; a last line that was cut off is left out."""
     if not path.is_file():
         return []
-    whole = path.read_text(encoding="utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in whole]
+    try:
+        whole = path.read_text(encoding="utf-8").split("\n")[:-1]
+        return [json.loads(line) for line in whole]
+    except ValueError as fault:
+        raise InputError(f"{path} is not JSON lines: {fault}; remove the lines that are not.") from fault

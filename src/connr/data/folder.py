@@ -36,7 +36,7 @@ def read_folder(folder: Path, size: int, channels: int, labels_from_folders: boo
     """
     paths = sorted(pictures(folder, leave_out))
     if not paths:
-        raise InputError(f"{folder} holds no pictures ({', '.join(sorted(endings())[:6])}, ...), in no subfolder either.")
+        raise InputError(f"{folder} holds no pictures (.jpg, .png, .webp, ...), in no subfolder either.")
     read = partial(read_picture, size=size, channels=channels)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes and resizes without the interpreter lock
         results = list(pool.map(read, paths))
@@ -45,7 +45,9 @@ def read_folder(folder: Path, size: int, channels: int, labels_from_folders: boo
     skipped = [Skipped(str(p.relative_to(folder)), r) for p, r in zip(paths, results, strict=True) if isinstance(r, str)]
     if len(skipped) > UNREADABLE_AT_MOST * len(paths):
         first = "\n".join(f"  {path}: {reason}" for path, reason in skipped[:5])
-        raise InputError(f"{len(skipped)} of {len(paths)} pictures in {folder} cannot be read, the first being\n{first}")
+        raise InputError(
+            f"{len(skipped)} of {len(paths)} pictures in {folder} cannot be read; remove them. The first:\n{first}"
+        )
 
     names = [str(path.relative_to(folder)) for path, _ in kept]
     places = [Path(name).parent.name if labels_from_folders else "" for name in names]
@@ -57,21 +59,24 @@ def read_folder(folder: Path, size: int, channels: int, labels_from_folders: boo
 
 
 def endings() -> set[str]:
-    """The endings of the formats that Pillow reads, lower case."""
+    """The endings of the formats that Pillow reads, lower case, but for those it only recognises."""
     Image.init()
-    return {ending for ending, format_ in Image.registered_extensions().items() if format_ in Image.OPEN}
+    readable = set(Image.OPEN) - {"MPEG", "HDF5", "GRIB", "BUFR", "WMF", "EPS"}
+    return {ending for ending, format_ in Image.registered_extensions().items() if format_ in readable}
 
 
 def pictures(folder: Path, leave_out: Path | None) -> Iterator[Path]:
     """Paths below `folder` whose ending is a picture's, upper or lower case."""
     known, output = endings(), leave_out.resolve() if leave_out else None
-    for place, folders, files in os.walk(folder):
+    visited: set[Path] = set()  # real paths, so that links are followed once
+    for place, folders, files in os.walk(folder, followlinks=True):
         here = Path(place)
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".") and (here / name).resolve() != output and not RunFolder(here / name).holds_a_run()
-        ]
+        real = here.resolve()
+        if real in visited or real == output or (here != folder and RunFolder(here).holds_a_run()):
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (here / name for name in files if not name.startswith(".") and Path(name).suffix.lower() in known)
 
 
@@ -95,9 +100,10 @@ def read_picture(path: Path, size: int, channels: int) -> UInt8[Tensor, "c s s"]
 
 def flattened(picture: Image.Image) -> Image.Image:
     """The picture with 8 bits a channel and no transparency."""
-    if picture.mode.startswith(("I", "F")):  # 16 bits and more: 0..65535 onto 0..255, smaller ranges as they are
+    if picture.mode.startswith(("I", "F")):
         values = np.asarray(picture, dtype=np.float64)
-        levels = values / 257 if values.max() > 255 else values
+        full = 65535 if picture.mode != "F" else 1 if values.max() <= 1 else 255  # floats are 0..1 by custom, else 0..255
+        levels = values * (255 / full)
         return Image.fromarray(np.clip(levels, 0, 255).round().astype(np.uint8))
     if picture.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in picture.info:
         layer = picture.convert("RGBA")

@@ -38,6 +38,10 @@ def open_images(
     """
     if isinstance(data, np.ndarray | Tensor):
         return from_arrays(np.asarray(data), None, size, channels, "the array")
+    if not str(data):
+        raise InputError(f"DATA is empty: it should be a folder of pictures, an .npz file or {', '.join(NAMED)}.")
+    if labels_from_folders and not Path(data).is_dir():
+        raise InputError(f"{data} is no folder, so there are no subfolders to take labels from.")
     if str(data) in NAMED and not Path(data).exists():
         return digits(size, channels)
     path = Path(data)
@@ -99,9 +103,14 @@ def from_arrays(
     n = len(images)
     if labels is not None and (labels.shape != (n,) or not np.issubdtype(labels.dtype, np.integer)):
         raise InputError(f"labels of {source} are {labels.dtype} {list(labels.shape)}, should be integers [{n}].")
+    if labels is not None and n and labels.max(initial=0) > np.iinfo(np.int64).max:
+        raise InputError(f"labels of {source} reach {labels.max()}, more than 64 bits hold.")
+    names = class_names or []
+    if names and ("" in names or len(set(names)) < len(names) or (labels is not None and labels.max() >= len(names))):
+        raise InputError(f"class_names of {source} should be different, not empty, and one for each label: {names[:5]}.")
     pixels = resized(torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2), size)
     known = torch.full((n,), UNLABELLED) if labels is None else torch.from_numpy(labels.astype(np.int64))
-    return ImageSet(in_channels(pixels, channels), [str(i) for i in range(n)], known, class_names or [])
+    return ImageSet(in_channels(pixels, channels), [str(i) for i in range(n)], known, names)
 
 
 def resized(images: UInt8[Tensor, "n c h w"], size: int) -> UInt8[Tensor, "n c s s"]:

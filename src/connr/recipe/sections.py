@@ -10,23 +10,28 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Width = Annotated[int, Field(ge=1, le=65536)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
 class Section(BaseModel):
     """A part of a recipe: unknown keys refused, values fixed once read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Data(Section):
-    """Images are brought to size x size pixels and 1 or 3 channels. `images`: how many the data set has, for estimates."""
+    """Images are brought to size x size pixels and 1 or 3 channels. `images`: how many the data set has, for estimates.
+
+    `labels_from_folders`: the name of a picture's folder is its label, for the scores.
+    """
 
     images: Count | None = None
     size: Annotated[int, Field(ge=8, le=1024)] = 32
     channels: Literal[1, 3] = 3
+    labels_from_folders: bool = False
 
 
 class ResNet(Section):
@@ -40,7 +45,7 @@ class SmallResNet(Section):
     """A ResNet for CPUs: `stages` sizes of `blocks` blocks, the first `width` wide, doubling; stem_stride 2 halves first."""
 
     name: Literal["small"]
-    width: Count = 32
+    width: Annotated[int, Field(ge=1, le=2048)] = 32
     stages: Annotated[int, Field(ge=1, le=5)] = 3
     blocks: Count = 1
     stem_stride: Literal[1, 2] = 1
@@ -50,8 +55,8 @@ class BYOL(Section):
     """Widths of projector and predictor, and the target momentum at the start (it rises to `final_momentum`)."""
 
     name: Literal["byol"]
-    hidden: Count = 4096
-    out: Count = 256
+    hidden: Width = 4096
+    out: Width = 256
     predictor_std: Positive | None = 0.01
     target_momentum: Share = 0.996
     final_momentum: Share = 1.0
@@ -61,9 +66,9 @@ class SimSiam(Section):
     """Widths of projector and predictor; the predictor is `bottleneck` wide inside. There is no target to have a momentum."""
 
     name: Literal["simsiam"]
-    hidden: Count = 2048
-    out: Count = 2048
-    bottleneck: Count = 512
+    hidden: Width = 2048
+    out: Width = 2048
+    bottleneck: Width = 512
     layers: Annotated[int, Field(ge=2)] = 3
 
     @property
@@ -79,8 +84,8 @@ class MoCo(Section):
     """MoCo v2: projector, queue of negatives, temperature, target momentum."""
 
     name: Literal["moco"]
-    hidden: Count = 512
-    out: Count = 128
+    hidden: Width = 512
+    out: Width = 128
     queue: Count = 65536
     temperature: Positive = 0.2
     target_momentum: Share = 0.999
@@ -214,7 +219,7 @@ class Recipe(Section):
 
     description: str = ""
     clusters: Annotated[int, Field(ge=2)] | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     data: Data = Data()
     backbone: Annotated[ResNet | SmallResNet, Field(discriminator="name")]
     framework: Annotated[BYOL | SimSiam | MoCo, Field(discriminator="name")]
