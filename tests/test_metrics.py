@@ -70,6 +70,7 @@ def test_purity_counts_neighbours_of_the_same_label():
     neighbours = np.array([[0, 1, 2], [1, 0, 3], [2, 3, 3], [3, 0, 1]])
     # anchor 0: itself out, 1 right, 2 wrong; anchor 1: 0 right, 3 unlabelled; anchors 2 and 3 have nothing to count
     assert metrics.purity(labels, neighbours) == pytest.approx((0.5 + 1.0) / 2)
+    assert metrics.purity(labels, neighbours, np.array([True, False, True, True])) == 0.5
 
 
 def test_nothing_to_score_is_said():

@@ -45,7 +45,9 @@ def ari(labels: Integers, assignments: Integers) -> float:
     return float(adjusted_rand_score(*_labelled(labels, assignments)))
 
 
-def purity(labels: Integers, neighbours: NDArray[np.integer] | Tensor) -> float:
+def purity(
+    labels: Integers, neighbours: NDArray[np.integer] | Tensor, kept: NDArray[np.bool_] | Tensor | None = None
+) -> float:
     """Neighbour purity in [0, 1] (Figure 2): the mean share of an anchor's neighbours that have its label.
 
     The anchor itself and unlabelled neighbours are left out, and so are anchors that are unlabelled or alone.
@@ -53,6 +55,7 @@ def purity(labels: Integers, neighbours: NDArray[np.integer] | Tensor) -> float:
     Args:
         labels: (b).
         neighbours: (b k), indices into `labels`, as a neighbourhood returns them.
+        kept: (b), the anchors to take the mean over; None for all.
 
     Raises:
         ValueError: no labelled anchor has a labelled neighbour.
@@ -60,7 +63,7 @@ def purity(labels: Integers, neighbours: NDArray[np.integer] | Tensor) -> float:
     classes, indices = np.asarray(labels), np.asarray(neighbours)
     counted = (indices != np.arange(len(classes))[:, None]) & (classes[indices] >= 0) & (classes[:, None] >= 0)
     same = counted & (classes[indices] == classes[:, None])
-    anchors = counted.any(axis=1)
+    anchors = counted.any(axis=1) & (True if kept is None else np.asarray(kept))
     if not anchors.any():
         raise ValueError("No labelled image has a labelled neighbour besides itself: purity is undefined.")
     return float((same.sum(axis=1)[anchors] / counted.sum(axis=1)[anchors]).mean())

@@ -1,0 +1,113 @@
+"""What `connr reproduce` does: a table or a figure, from names to files."""
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from connr.data import ImageSet, open_images
+from connr.data.named import NAMED
+from connr.errors import InputError
+from connr.reproduce import figures, summary
+from connr.reproduce.runner import Cell, cells, dry_run, reproduce
+from connr.reproduce.tables import TABLES
+from connr.run_folder import write_text
+from connr.training import Listener
+
+FIGURES = ("figure2", "figure4", "figure5")
+Listeners = Callable[[Cell], AbstractContextManager[Listener]]
+
+
+def plan(what: str, data_set: str | None, seeds: int, out: Path) -> list[Cell]:
+    """The runs of a table, or those that a figure is drawn from.
+
+    Raises:
+        InputError: there is no such table, figure or recipe.
+    """
+    if what in TABLES:
+        return list(cells(what, (data_set,) if data_set else TABLES[what].data_sets, seeds, out / what))
+    if what in FIGURES:
+        of_table_2 = cells("table2", (data_set or "cifar10",), seeds, out / "table2")
+        return [cell for cell in of_table_2 if cell.row == TABLES["table2"].rows[-1]]
+    raise InputError(f"{what!r} is not one of: {', '.join((*TABLES, *FIGURES))}.")
+
+
+def estimates(todo: list[Cell]) -> list[tuple[Cell, int, int, float, float]]:
+    """Of each row once: cell, images, steps, seconds here, seconds on a data-centre GPU."""
+    found = []
+    for cell in (cell for cell in todo if cell.seed == 0):
+        guess = dry_run(cell, timed=True)
+        found.append((cell, guess.images, guess.steps, (guess.hours_here or 0) * 3600, guess.hours_gpu * 3600))
+    return found
+
+
+def open_all(todo: list[Cell], data: str | None) -> dict[str, ImageSet]:
+    """The labelled images of every data set.
+
+    Raises:
+        InputError: they are not at hand, or have no labels.
+    """
+    images = {}
+    for cell in {cell.data_set: cell for cell in todo}.values():
+        name, section = cell.data_set, cell.recipe.data
+        if data is None and name not in NAMED:
+            raise InputError(f"the images of {name} are needed: add --recipe {name} --data FOLDER or FILE.npz.")
+        images[name] = open_images(
+            data or name, section.size, section.channels, labels_from_folders=section.labels_from_folders
+        )
+        if not images[name].labelled:
+            raise InputError(f"{data} has no labels: tables and figures are made of scores.")
+    return images
+
+
+def carry_out(
+    what: str,
+    command: str,
+    todo: list[Cell],
+    images: dict[str, ImageSet],
+    out: Path,
+    into: Path | None,
+    device: str,
+    ears: Listeners,
+) -> str:
+    """Runs what is not done, writes results, and returns them as Markdown.
+
+    Args:
+        what, command: the table or figure, and the line that makes it, for the record.
+        todo, images: from `plan` and `open_all`.
+        out: results go to out/what.
+        into: a Markdown document to put the section into as well.
+        device, ears: of the runs.
+    """
+    found = reproduce(todo, images, device, ears)
+    place = out / what
+    place.mkdir(parents=True, exist_ok=True)
+    if what in TABLES:
+        result = summary.summarise(what, found)
+        summary.write(result, command, place)
+        section = summary.markdown(result, command)
+    else:
+        section = _draw(what, command, todo, images, place)
+    if into:
+        summary.put(section, into)
+    return section
+
+
+def _draw(what: str, command: str, todo: list[Cell], images: dict[str, ImageSet], place: Path) -> str:
+    name, pictured = todo[0].data_set, images[todo[0].data_set]
+    moments = [figures.end_of_stage_1(cell, pictured) for cell in (todo if what == "figure2" else todo[:1])]
+    lines = [f"## {what.capitalize()}: {name}", "", f"`{command}`", ""]
+    if what == "figure2":
+        curves = figures.figure2(moments, pictured.labels, place)
+        write_text(place / "figure2.json", json.dumps({"purity": curves, "machine": summary.machine()}, indent=2) + "\n")
+        sizes = list(next(iter(curves.values())))
+        lines += [f"| purity in % of the k nearest | {' | '.join(f'k = {k}' for k in sizes)} |", "|---|" + "---|" * len(sizes)]
+        lines += [
+            f"| {kind} | " + " | ".join(f"{m:.1f} ± {s:.1f}" for m, s in v.values()) + " |" for kind, v in curves.items()
+        ]
+        lines += ["", f"At the end of stage 1, {len(moments)} seeds, in batches of {todo[0].recipe.train.batch_size}.", ""]
+    elif what == "figure4":
+        figures.figure4(moments[0], pictured.labels, place)
+    else:
+        figures.figure5(moments[0], pictured, place)
+    return "\n".join([*lines, f"Picture: {place / what}.png", ""])

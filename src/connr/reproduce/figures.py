@@ -1,0 +1,152 @@
+"""The paper's figures 2, 4 and 5, from the end of stage 1 of the last row of table 2: the state that stage 2 starts from."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from connr import experiment, metrics
+from connr.augment import Augment
+from connr.boundary import boundary_ratio, keep
+from connr.data import ImageSet, batches
+from connr.kmeans import Clusters, kmeans
+from connr.neighbourhoods import contextual, local
+from connr.randomness import stream
+from connr.recipe import Contextual, Recipe
+from connr.reproduce.runner import Cell
+from connr.training import checkpoint, extract
+
+KINDS = {  # the same colours in every figure
+    "local": "#4477aa",
+    "contextual": "#ee6677",
+    "local, off the boundary": "#99bbdd",
+    "contextual, off the boundary": "#aa3377",
+}
+SIZES = (2, 3, 5, 10, 15, 20, 30)  # k of figure 2
+WRONG, HARD = "#cc3311", "#009944"  # frames of figure 5
+
+
+class Moment(NamedTuple):
+    """Features (n d) of all images and their clusters at the end of stage 1."""
+
+    recipe: Recipe
+    features: Float[Tensor, "n d"]
+    clusters: Clusters
+
+
+def end_of_stage_1(cell: Cell, images: ImageSet) -> Moment:
+    """The network as it was when stage 2 began, on the CPU."""
+    r = cell.recipe
+    framework = experiment.build(r)
+    optimizer = experiment.optimizer_for(r, framework)
+    checkpoint.load(checkpoint.after(cell.folder.checkpoints, r.t0), framework, optimizer, images.fingerprint())
+    normalise = Augment(*images.statistics()).normalise
+    features = extract(framework.representation, images.images, normalise, torch.device("cpu"))
+    clusters = kmeans(features, r.clusters or 2, restarts=r.kmeans.restarts, generator=stream(r.seed, "kmeans", r.t0))
+    return Moment(r, features, clusters)
+
+
+def neighbourhoods(moment: Moment, rows: Int[Tensor, " b"], k: int) -> dict[str, Int[Tensor, "b k"]]:
+    """Both neighbourhoods of a batch, with the recipe's own k1 and k2."""
+    section = moment.recipe.group.neighbourhood
+    assert isinstance(section, Contextual)  # the last row of table 2
+    features = moment.features[rows]
+    return {
+        "local": local(features, k),
+        "contextual": contextual(features, k, section.k1, section.k2, section.alpha, section.layers),
+    }
+
+
+def off_boundary(moment: Moment, rows: Int[Tensor, " b"], fraction: float) -> Bool[Tensor, " b"]:
+    """The images of a batch that the boundary filter keeps."""
+    ratios = boundary_ratio(moment.features[rows], moment.clusters.centroids, moment.clusters.assignments[rows])
+    return keep(ratios, fraction)
+
+
+def purities(moment: Moment, labels: Int[Tensor, " n"]) -> dict[str, dict[int, float]]:
+    """Figure 2: mean purity of the k nearest in a batch, by kind and k, over one epoch's batches; the anchor not counted."""
+    r = moment.recipe
+    found: dict[str, dict[int, list[float]]] = {kind: {} for kind in KINDS}
+    for rows in batches(len(labels), r.train.batch_size, r.seed, epoch=r.t0):
+        kept = off_boundary(moment, rows, 0.8)
+        for k in (size for size in SIZES if size <= len(rows)):
+            for kind, neighbours in neighbourhoods(moment, rows, k).items():
+                for name, anchors in ((kind, None), (f"{kind}, off the boundary", kept)):
+                    found[name].setdefault(k, []).append(metrics.purity(labels[rows], neighbours, anchors))
+    return {kind: {k: float(np.mean(values)) for k, values in sizes.items()} for kind, sizes in found.items()}
+
+
+def figure2(moments: Iterable[Moment], labels: Int[Tensor, " n"], place: Path) -> dict[str, Any]:
+    """The curves of purity over k, mean and std over seeds; figure2.png."""
+    from matplotlib.figure import Figure
+
+    seeds = [purities(moment, labels) for moment in moments]
+    figure = Figure(figsize=(6, 4), dpi=160, layout="constrained")
+    axes = figure.subplots()
+    result: dict[str, Any] = {}
+    for kind, colour in KINDS.items():
+        sizes = list(seeds[0][kind])
+        values = 100 * np.array([[seed[kind][k] for k in sizes] for seed in seeds])
+        mean, std = values.mean(axis=0), values.std(axis=0, ddof=1) if len(seeds) > 1 else np.zeros(len(sizes))
+        axes.errorbar(sizes, mean, yerr=std, color=colour, marker="o", markersize=4, capsize=2, label=kind)
+        result[kind] = {str(k): [float(m), float(s)] for k, m, s in zip(sizes, mean, std, strict=True)}
+    axes.set(xlabel="k nearest, the anchor among them", ylabel="purity in %")
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    figure.savefig(place / "figure2.png")
+    return result
+
+
+def figure4(moment: Moment, labels: Int[Tensor, " n"], place: Path, most: int = 3000) -> None:
+    """t-SNE of the features, coloured by label; images near a cluster boundary as small dots; figure4.png."""
+    from matplotlib.figure import Figure
+    from sklearn.manifold import TSNE
+
+    rows = torch.randperm(len(labels), generator=stream(moment.recipe.seed, "map"))[:most]
+    points = TSNE(init="pca", random_state=moment.recipe.seed % 2**32).fit_transform(moment.features[rows].numpy())
+    kept = off_boundary(moment, rows, 0.8).numpy()
+    figure = Figure(figsize=(9, 4.6), dpi=160, layout="constrained")
+    for axes, shown, title in zip(
+        figure.subplots(1, 2), (np.ones_like(kept), ~kept), ("all, near a boundary small", "near a boundary"), strict=True
+    ):
+        sizes = np.where(kept, 9, 1.5)
+        axes.scatter(*points[shown].T, c=labels[rows].numpy()[shown], s=sizes[shown], cmap="tab10", linewidths=0)
+        axes.set(title=title, xticks=[], yticks=[], xlim=axes.get_xlim(), ylim=axes.get_ylim())
+        axes.spines[:].set_visible(False)
+    figure.savefig(place / "figure4.png")
+
+
+def figure5(moment: Moment, images: ImageSet, place: Path, anchors: int = 8, k: int = 11) -> None:
+    """Top-10 neighbours, Euclidean beside contextual, of the anchors of a batch where the two differ most; figure5.png.
+
+    Wrong ones are framed red; green are right ones that only the contextual neighbourhood finds.
+    """
+    from matplotlib.figure import Figure
+
+    rows = next(batches(len(images), moment.recipe.train.batch_size, moment.recipe.seed, epoch=moment.recipe.t0))
+    near = neighbourhoods(moment, rows, k)
+    euclidean, context = near["local"], near["contextual"]
+    shared = (euclidean.unsqueeze(2) == context.unsqueeze(1)).any(dim=2).sum(dim=1)
+    chosen = shared.argsort(stable=True)[:anchors].tolist()
+    labels = images.labels[rows]
+
+    figure = Figure(figsize=(12, 0.56 * anchors + 0.5), dpi=160)
+    grid = figure.subplots(anchors, 2 * k, gridspec_kw={"wspace": 0.06, "hspace": 0.06})
+    for line, anchor in enumerate(chosen):
+        for side, neighbours in enumerate((euclidean, context)):
+            for column, neighbour in enumerate(neighbours[anchor].tolist()):
+                axes = grid[line, side * k + column]
+                pixels = images.images[rows[neighbour]].permute(1, 2, 0).squeeze().numpy()
+                axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+                axes.set(xticks=[], yticks=[])
+                right = labels[neighbour] == labels[anchor]
+                only_here = side == 1 and neighbour not in euclidean[anchor]
+                colour = WRONG if not right else HARD if only_here else None
+                axes.spines[:].set(visible=colour is not None, color=colour or "none", linewidth=2.5)
+    for side, title in enumerate(("anchor, then its 10 nearest: Euclidean", "contextual")):
+        grid[0, side * k].set_title(title, fontsize=9, loc="left")
+    figure.savefig(place / "figure5.png", bbox_inches="tight", pad_inches=0.1)

@@ -1,0 +1,92 @@
+import json
+
+import pytest
+from conftest import TINY
+
+from connr import recipe
+from connr.errors import InputError
+from connr.reproduce import TABLES, cells, dry_run, reproduce, runner, summary
+from connr.training import Listener
+
+
+class Ears(Listener):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+@pytest.fixture
+def small_table(tmp_path, monkeypatch):
+    """Table 2 on a data set whose recipe is the digits' at a size for tests."""
+    path = tmp_path / "small.yaml"
+    path.write_text(recipe.load("digits", TINY).to_yaml())
+    monkeypatch.setattr(runner, "recipe_of", lambda data_set, row, seed: small_recipe(path, row, seed))
+    return list(cells("table2", ("small",), 2, tmp_path / "out"))
+
+
+def small_recipe(path, row, seed):
+    return recipe.load(str(path), [setting.format(k=5, fraction=0.8) for setting in row.settings], seed=seed)
+
+
+def test_a_table_runs_once_resumes_and_shares_stage_1(small_table, few_digits, tmp_path):
+    trained = []
+
+    def listener(cell):
+        trained.append((cell.row.name, cell.seed))
+        return Ears()
+
+    first = reproduce(small_table[:7], {"small": few_digits}, "cpu", listener)
+    assert len(trained) == 7
+    small_table[3].folder.assignments.unlink()  # as if it had been interrupted
+    again = reproduce(small_table, {"small": few_digits}, "cpu", listener)
+    assert trained[7:] == [(small_table[3].row.name, 0)] + [(cell.row.name, 1) for cell in small_table[7:]]
+    for key, seeds in first.items():
+        assert again[key][0] == pytest.approx(seeds[0])
+    stages = [[json.loads(line)["epoch"] for line in cell.folder.events.read_text().splitlines()] for cell in small_table[7:]]
+    assert stages[0] == [1, 2, 3, 4, 5]
+    assert stages[1:] == [[4, 5]] * 6
+
+    result = summary.summarise("table2", again)
+    assert [row["row"] for row in result["rows"]] == [row.name for row in TABLES["table2"].rows]
+    assert all(row["seeds"] == 2 and row["acc"]["std"] is not None for row in result["rows"])
+    summary.write(result, "connr reproduce table2", tmp_path)
+    assert json.loads((tmp_path / "results.json").read_text())["machine"]["torch"]
+    document = tmp_path / "all.md"
+    for _ in range(2):  # a section is replaced, not doubled
+        summary.put(summary.markdown(result, "connr reproduce table2"), document)
+        summary.put("## Another\n\ntext\n", document)
+    assert document.read_text().count("## Table2") == document.read_text().count("## Another") == 1
+    assert "| small (400) | CnAffN + OBD + PR | 2 |" in document.read_text()
+
+
+@pytest.mark.parametrize(
+    ("ending", "row"),
+    [("-byol", 0), ("-ln", 1), ("-cnaffn", 2), ("-ln-obd", 3), ("-ln-obd-pr", 4), ("-cnaffn-obd", 5), ("", 6)],
+)
+def test_the_rows_of_table_2_are_the_recipes_of_their_names(ending, row):
+    written, made = recipe.load(f"cifar10{ending}"), runner.recipe_of("cifar10", TABLES["table2"].rows[row], 0)
+    assert made.model_copy(update={"description": ""}) == written.model_copy(update={"description": ""})
+
+
+@pytest.mark.parametrize("table", sorted(TABLES))
+def test_every_row_at_full_size_has_a_recipe_and_a_paper_score(table, tmp_path):
+    todo = list(cells(table, TABLES[table].data_sets, 1, tmp_path))
+    assert len(todo) == len(TABLES[table].rows) * len(TABLES[table].data_sets)
+    assert len({cell.folder.path for cell in todo}) == len(todo)
+    for cell in todo:
+        assert cell.recipe.data.images
+        assert cell.row.paper[cell.data_set]
+
+
+def test_the_cost_of_a_row_is_counted(tmp_path):
+    cell = next(cells("table2", ("cifar10",), 1, tmp_path))
+    guess = dry_run(cell, timed=False)
+    assert (guess.images, guess.steps, guess.hours_here) == (60000, 234_000, None)
+    # ResNet-18 with the small-image stem: 0.56 G multiply-adds an image; 2 views forward and back, 2 by the target
+    operations = guess.hours_gpu * 3600 * runner.GPU_FLOPS / guess.steps / 256
+    assert operations == pytest.approx(2 * 0.557e9 * (2 * 3 + 2), rel=0.05)
+    bare = cell._replace(recipe=recipe.load("photos", clusters=3))
+    with pytest.raises(InputError, match=r"set data\.images"):
+        dry_run(bare, timed=False)
