@@ -3,6 +3,9 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
+
+from connr import experiment, run
 
 DOCS = Path(__file__).parent.parent / "docs"
 TABLE = re.findall(r"^\| (.+?) \| (.+?) \| `(.+?)` \|$", (DOCS / "equations.md").read_text(encoding="utf-8"), re.MULTILINE)
@@ -43,3 +46,38 @@ def test_presets_differ_as_the_table_of_deviations_says():
         released = (DOCS.parent / "src/connr/recipes/presets/released.yaml").read_text(encoding="utf-8")
         assert setting in text
         assert f"{key}: {value}" in released
+
+
+@pytest.fixture
+def walk(monkeypatch):
+    """Runs the blocks of one of CONTRIBUTING's walks and returns the names they define; the tables are put back."""
+    monkeypatch.setattr(experiment, "FRAMEWORKS", dict(experiment.FRAMEWORKS))
+    monkeypatch.setattr(experiment, "NEIGHBOURHOODS", dict(experiment.NEIGHBOURHOODS))
+    text = (DOCS.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+    def follow(name):
+        names: dict[str, object] = {}
+        for block in re.findall(rf"```python {name}\n(.*?)```", text, re.DOTALL):
+            exec(compile(block, "CONTRIBUTING.md", "exec"), names)
+        return names
+
+    return follow
+
+
+def test_a_framework_added_as_contributing_says_trains(walk, tiny, few_digits):
+    names = walk("framework")
+    toy = tiny.model_copy(update={"framework": names["ToySection"](name="toy")})
+    fitted = run.fit(toy, few_digits)
+    assert isinstance(experiment.build(toy), names["Toy"])
+    assert fitted.model.centroids.shape == (10, 16)
+    assert [record["stage"] for record in fitted.history] == ["instance"] * 3 + ["group"] * 2
+
+
+def test_a_neighbourhood_added_as_contributing_says_trains(walk, tiny, few_digits):
+    names = walk("neighbourhood")
+    assert names["ring"](torch.zeros(4, 2), 3).tolist() == [[0, 1, 2], [1, 2, 3], [2, 3, 0], [3, 0, 1]]
+    stage = tiny.group.model_copy(update={"neighbourhood": names["RingSection"](name="ring", k=3)})
+    ring = run.fit(tiny.model_copy(update={"group": stage}), few_digits)
+    plain = run.fit(tiny, few_digits)
+    assert ring.history[2]["loss"] == plain.history[2]["loss"]
+    assert ring.history[-1]["loss"] != plain.history[-1]["loss"]

@@ -1,11 +1,13 @@
 import json
 
 import pytest
+import torch
 from conftest import TINY
+from PIL import Image
 
 from connr import recipe
 from connr.errors import InputError
-from connr.reproduce import TABLES, cells, dry_run, reproduce, runner, summary
+from connr.reproduce import TABLES, cells, command, dry_run, figures, reproduce, runner, speed, summary
 from connr.training import Listener
 
 
@@ -18,11 +20,15 @@ class Ears(Listener):
 
 
 @pytest.fixture
-def small_table(tmp_path, monkeypatch):
-    """Table 2 on a data set whose recipe is the digits' at a size for tests."""
+def _small(tmp_path, monkeypatch):
+    """A data set `small`, whose recipe is the digits' at a size for tests."""
     path = tmp_path / "small.yaml"
     path.write_text(recipe.load("digits", TINY).to_yaml())
     monkeypatch.setattr(runner, "recipe_of", lambda data_set, row, seed: small_recipe(path, row, seed))
+
+
+@pytest.fixture
+def small_table(_small, tmp_path):
     return list(cells("table2", ("small",), 2, tmp_path / "out"))
 
 
@@ -70,7 +76,7 @@ def test_the_rows_of_table_2_are_the_recipes_of_their_names(ending, row):
     assert made.model_copy(update={"description": ""}) == written.model_copy(update={"description": ""})
 
 
-@pytest.mark.parametrize("table", sorted(TABLES))
+@pytest.mark.parametrize("table", ["table1", "table2", "table4", "table5"])
 def test_every_row_at_full_size_has_a_recipe_and_a_paper_score(table, tmp_path):
     todo = list(cells(table, TABLES[table].data_sets, 1, tmp_path))
     assert len(todo) == len(TABLES[table].rows) * len(TABLES[table].data_sets)
@@ -90,3 +96,37 @@ def test_the_cost_of_a_row_is_counted(tmp_path):
     bare = cell._replace(recipe=recipe.load("photos", clusters=3))
     with pytest.raises(InputError, match=r"set data\.images"):
         dry_run(bare, timed=False)
+
+
+@pytest.mark.parametrize("what", ["figure2", "figure3", "figure4", "figure5"])
+@pytest.mark.usefixtures("_small")
+def test_figures_are_drawn_and_described(few_digits, tmp_path, what):
+    todo = command.plan(what, "small", 2, tmp_path)
+    section = command.carry_out(
+        what, f"connr reproduce {what}", todo, {"small": few_digits}, tmp_path, None, "cpu", lambda _: Ears()
+    )
+    assert section.startswith(f"## {what.capitalize()}")
+    with Image.open(tmp_path / what / f"{what}.png") as picture:
+        assert picture.size[0] > 500
+    if what == "figure2":
+        curves = json.loads((tmp_path / what / "figure2.json").read_text())["purity"]
+        assert set(curves) == set(figures.KINDS)
+        assert all(0 < mean <= 100 for kind in curves.values() for mean, _ in kind.values())
+
+
+def test_steps_are_timed_turn_about():
+    r = recipe.load("digits", TINY)
+    found = speed.compare(r, 6, torch.device("cpu"))
+    assert len(found["ratios"]) == 6
+    assert min(found["byol"], found["connr"], *found["ratios"]) > 0
+    text = speed.markdown({"digits": found}, "connr reproduce table3", "here")
+    assert "| digits | " in text
+
+
+def test_what_is_not_there_is_refused(tmp_path):
+    with pytest.raises(InputError, match="'table9' is not one of: figure2, figure3"):
+        command.plan("table9", None, 1, tmp_path)
+    with pytest.raises(InputError, match=r"the images of cifar10 are needed: add --recipe cifar10 --data"):
+        command.open_all(command.plan("table2", None, 1, tmp_path), None)
+    with pytest.raises(InputError, match="'nothing-moco-connr' is neither"):
+        command.plan("table4", "nothing", 1, tmp_path)

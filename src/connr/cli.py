@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from connr.demo import Row
     from connr.recipe import Recipe
 
+STEPS_TIMED = 20
 GONE_WRONG, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
@@ -166,7 +167,7 @@ def evaluate(
 
 @app.command()
 def reproduce(
-    what: Annotated[str, typer.Argument(help="table1, table2, table4, table5, figure2, figure4 or figure5.")],
+    what: Annotated[str, typer.Argument(help="table1 to table5, or figure2 to figure5.")],
     recipe: Annotated[str | None, typer.Option(help="Run the same rows on the data set of this recipe.")] = None,
     data: Annotated[str | None, typer.Option(help="Its images; not needed for `digits`.")] = None,
     seeds: Annotated[int, typer.Option(min=1)] = 3,
@@ -179,18 +180,22 @@ def reproduce(
     from connr.report.progress import ProgressBar, duration
     from connr.reproduce import command
 
+    line = " ".join(["connr reproduce", what, *(["--recipe", recipe] if recipe else [])])
+    if what == command.SPEED:
+        typer.echo(command.time_steps(line, recipe, STEPS_TIMED, out, into, device))
+        return
     todo, screen = command.plan(what, recipe, seeds, out), console()
     if dry:
         for cell, images, steps, here, gpu in command.estimates(todo):
-            line = f"{cell.data_set:14s} {cell.row.name:18s} {images:,} images, {steps:,} steps a seed: about "
-            screen.print(line + f"{duration(here)} here, {duration(gpu)} on a data-centre GPU", highlight=False)
+            row = f"{cell.data_set:14s} {cell.row.name:18s} {images:,} images, {steps:,} steps a seed: about "
+            screen.print(row + f"{duration(here)} here, {duration(gpu)} on a data-centre GPU", highlight=False)
         return
 
     def listener(cell: Any) -> ProgressBar:
         screen.print(f"{cell.data_set}, {cell.row.name}, seed {cell.seed}", highlight=False)
         return ProgressBar(screen, quiet=not screen.is_terminal)
 
-    line = " ".join(["connr reproduce", what, *(["--recipe", recipe] if recipe else []), f"--seeds {seeds}"])
+    line += f" --seeds {seeds}"
     typer.echo(command.carry_out(what, line, todo, command.open_all(todo, data), out, into, device, listener))
 
 

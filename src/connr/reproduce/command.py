@@ -5,16 +5,18 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from connr import experiment, recipe
 from connr.data import ImageSet, open_images
 from connr.data.named import NAMED
 from connr.errors import InputError
-from connr.reproduce import figures, summary
+from connr.reproduce import figures, speed, summary
 from connr.reproduce.runner import Cell, cells, dry_run, reproduce
 from connr.reproduce.tables import TABLES
 from connr.run_folder import write_text
 from connr.training import Listener
 
-FIGURES = ("figure2", "figure4", "figure5")
+FIGURES = ("figure2", "figure4", "figure5")  # figure3 is a table of sweeps with a picture
+SPEED = "table3"
 Listeners = Callable[[Cell], AbstractContextManager[Listener]]
 
 
@@ -29,7 +31,24 @@ def plan(what: str, data_set: str | None, seeds: int, out: Path) -> list[Cell]:
     if what in FIGURES:
         of_table_2 = cells("table2", (data_set or "cifar10",), seeds, out / "table2")
         return [cell for cell in of_table_2 if cell.row == TABLES["table2"].rows[-1]]
-    raise InputError(f"{what!r} is not one of: {', '.join((*TABLES, *FIGURES))}.")
+    raise InputError(f"{what!r} is not one of: {', '.join(sorted((*TABLES, *FIGURES, SPEED)))}.")
+
+
+def time_steps(command: str, data_set: str | None, rounds: int, out: Path, into: Path | None, device: str) -> str:
+    """Table 3, for one recipe or the paper's five; needs no images."""
+    measured = {}
+    for name in (data_set,) if data_set else speed.PAPER:
+        r = recipe.load(name, clusters=None)
+        measured[name] = speed.compare(r, rounds, experiment.fabric_for(r, device).device)
+    where = summary.machine()
+    section = speed.markdown(measured, command, f"torch {where['torch']}, {where['gpu'] or where['processor']}")
+    place = out / SPEED
+    place.mkdir(parents=True, exist_ok=True)
+    write_text(place / "results.json", json.dumps({"rows": measured, "machine": where, "command": command}, indent=2) + "\n")
+    write_text(place / "results.md", section)
+    if into:
+        summary.put(section, into)
+    return section
 
 
 def estimates(todo: list[Cell]) -> list[tuple[Cell, int, int, float, float]]:
@@ -86,6 +105,9 @@ def carry_out(
         result = summary.summarise(what, found)
         summary.write(result, command, place)
         section = summary.markdown(result, command)
+        if what == "figure3":
+            figures.figure3(result, todo, place)
+            section += f"\nPicture: {place / what}.png\n"
     else:
         section = _draw(what, command, todo, images, place)
     if into:

@@ -1,4 +1,4 @@
-"""The paper's figures 2, 4 and 5, from the end of stage 1 of the last row of table 2: the state that stage 2 starts from."""
+"""The paper's figures. 2, 4 and 5 show the end of stage 1 of the last row of table 2: the state that stage 2 starts from."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,14 +9,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from connr import experiment, metrics
+from connr import experiment, metrics, run
 from connr.augment import Augment
 from connr.boundary import boundary_ratio, keep
 from connr.data import ImageSet, batches
 from connr.kmeans import Clusters, kmeans
 from connr.neighbourhoods import contextual, local
 from connr.randomness import stream
-from connr.recipe import Contextual, Recipe
+from connr.recipe import Boundary, Contextual, Recipe
 from connr.reproduce.runner import Cell
 from connr.training import checkpoint, extract
 
@@ -101,6 +101,45 @@ def figure2(moments: Iterable[Moment], labels: Int[Tensor, " n"], place: Path) -
     return result
 
 
+def figure3(result: dict[str, Any], todo: list[Cell], place: Path) -> None:
+    """ACC against fr0, against (k1, k2), and over epochs beside BYOL alone; figure3.png.
+
+    Args:
+        result: from `summary.summarise` of the sweeps.
+        todo: their runs, whose histories hold the curves; BYOL alone shares the first epochs with the whole recipe.
+    """
+    from matplotlib.figure import Figure
+
+    rows = {row["row"]: row["acc"] for row in result["rows"]}
+    section = todo[0].recipe.group
+    known = {f"fr0 = {section.anchors.fraction}": rows["as the recipe"]} if isinstance(section.anchors, Boundary) else {}
+    if isinstance(section.neighbourhood, Contextual):
+        known[f"k1, k2 = {section.neighbourhood.k1}, {section.neighbourhood.k2}"] = rows["as the recipe"]
+    figure = Figure(figsize=(12, 3.8), dpi=160, layout="constrained")
+    sweeps = figure.subplots(1, 3)
+    for axes, prefix in zip(sweeps[:2], ("fr0 = ", "k1, k2 = "), strict=True):
+        found = {name.removeprefix(prefix): acc for name, acc in (*rows.items(), *known.items()) if name.startswith(prefix)}
+        names = sorted(found, key=lambda name: [float(part) for part in name.split(",")])
+        mean, std = [found[name]["mean"] for name in names], [found[name]["std"] or 0 for name in names]
+        axes.errorbar(range(len(names)), mean, yerr=std, marker="o", capsize=3, color=KINDS["contextual"])
+        axes.axhline(rows["BYOL"]["mean"], color=KINDS["local"], linestyle="--", label="BYOL alone")
+        axes.set_xticks(range(len(names)), names)
+        axes.set(xlabel=prefix.removesuffix(" = "), ylabel="ACC in %")
+        axes.legend(frameon=False)
+    before = [
+        record for cell in todo if cell.row.name == "as the recipe" and cell.seed == 0 for record in run.history(cell.folder)
+    ]
+    after = [record for cell in todo if cell.row.name == "BYOL" and cell.seed == 0 for record in run.history(cell.folder)]
+    shared = [record for record in before if record["stage"] == "instance"]
+    for records, name, kind in ((shared + after, "BYOL alone", "local"), (before, "ConNR", "contextual")):
+        scored = [(record["epoch"], 100 * record["acc"]) for record in records if "acc" in record]
+        sweeps[2].plot(*zip(*scored, strict=True), label=name, color=KINDS[kind], marker=".")
+    sweeps[2].axvline(todo[0].recipe.t0, color="#999999", linewidth=0.8)
+    sweeps[2].set(xlabel="epoch (seed 0; the line is t0)", ylabel="ACC in %")
+    sweeps[2].legend(frameon=False)
+    figure.savefig(place / "figure3.png")
+
+
 def figure4(moment: Moment, labels: Int[Tensor, " n"], place: Path, most: int = 3000) -> None:
     """t-SNE of the features, coloured by label; images near a cluster boundary as small dots; figure4.png."""
     from matplotlib.figure import Figure
@@ -135,11 +174,13 @@ def figure5(moment: Moment, images: ImageSet, place: Path, anchors: int = 8, k: 
     labels = images.labels[rows]
 
     figure = Figure(figsize=(12, 0.56 * anchors + 0.5), dpi=160)
-    grid = figure.subplots(anchors, 2 * k, gridspec_kw={"wspace": 0.06, "hspace": 0.06})
+    grid = figure.subplots(anchors, 2 * k + 1, gridspec_kw={"wspace": 0.06, "hspace": 0.06})
+    for axes in grid[:, k]:  # the gap between the two sides
+        axes.set_visible(False)
     for line, anchor in enumerate(chosen):
         for side, neighbours in enumerate((euclidean, context)):
             for column, neighbour in enumerate(neighbours[anchor].tolist()):
-                axes = grid[line, side * k + column]
+                axes = grid[line, side * (k + 1) + column]
                 pixels = images.images[rows[neighbour]].permute(1, 2, 0).squeeze().numpy()
                 axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
                 axes.set(xticks=[], yticks=[])
@@ -148,5 +189,5 @@ def figure5(moment: Moment, images: ImageSet, place: Path, anchors: int = 8, k: 
                 colour = WRONG if not right else HARD if only_here else None
                 axes.spines[:].set(visible=colour is not None, color=colour or "none", linewidth=2.5)
     for side, title in enumerate(("anchor, then its 10 nearest: Euclidean", "contextual")):
-        grid[0, side * k].set_title(title, fontsize=9, loc="left")
+        grid[0, side * (k + 1)].set_title(title, fontsize=9, loc="left")
     figure.savefig(place / "figure5.png", bbox_inches="tight", pad_inches=0.1)

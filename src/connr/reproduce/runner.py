@@ -4,6 +4,7 @@ Rows that differ in stage 2 only have the same stage 1, step by step, so the fir
 from its checkpoint; `tests/test_run.py` shows that this changes nothing.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -48,12 +49,12 @@ def recipe_of(data_set: str, row: Row, seed: int) -> Recipe:
 
 
 def cells(table: str, data_sets: tuple[str, ...], seeds: int, out: Path) -> Iterator[Cell]:
-    """Every run of a table, rows of one seed together; the row that trains stage 1 for the others comes first."""
+    """Every run of a table, rows of one seed together; the last, whole row first: it trains stage 1 for the others."""
     for data_set in data_sets:
         for seed in range(seeds):
-            rows = sorted(TABLES[table].rows, key=lambda row: "train.group_from=1" in row.settings)
-            for row in rows:
-                place = "".join(c if c.isalnum() else "-" for c in row.name.lower())
+            both_stages = [row for row in TABLES[table].rows if "train.group_from=1" not in row.settings]
+            for row in (*reversed(both_stages), *(row for row in TABLES[table].rows if row not in both_stages)):
+                place = re.sub("[^a-z0-9]+", "-", row.name.lower())
                 yield Cell(
                     data_set, row, seed, recipe_of(data_set, row, seed), RunFolder(out / data_set / place / f"seed-{seed}")
                 )

@@ -81,5 +81,18 @@ TABLES = {
             Row("MoCo v2 + ConNR", (), "-moco-connr", MOCO_CONNR),
         ),
     ),
+    "figure3": Table(
+        "Sweeps",
+        ("cifar10",),
+        (
+            Row("BYOL", ALONE, "", {}),
+            *(Row(f"fr0 = {fr}", (f"group.anchors.fraction={fr}",), "", {}) for fr in (0.7, 0.9, 1.0)),
+            *(
+                Row(f"k1, k2 = {k1}, {k2}", (f"group.neighbourhood.k1={k1}", f"group.neighbourhood.k2={k2}"), "", {})
+                for k1, k2 in ((5, 5), (10, 2), (10, 5), (20, 5), (30, 10))
+            ),
+            Row("as the recipe", (), "", {}),
+        ),
+    ),
     "table5": Table("Tiny-ImageNet", ("tiny-imagenet",), MAIN),
 }
