@@ -12,7 +12,7 @@ from connr.errors import InputError
 from connr.reproduce import figures, speed, summary
 from connr.reproduce.runner import Cell, cells, dry_run, reproduce
 from connr.reproduce.tables import TABLES
-from connr.run_folder import write_text
+from connr.run_folder import write_bytes, write_text
 from connr.training import Listener
 
 FIGURES = ("figure2", "figure4", "figure5")  # figure3 is a table of sweeps with a picture
@@ -107,12 +107,15 @@ def carry_out(
         section = summary.markdown(result, command)
         if what == "figure3":
             figures.figure3(result, todo, place)
-            section += f"\nPicture: {place / what}.png\n"
     else:
         section = _draw(what, command, todo, images, place)
+    picture = place / f"{what}.png"
     if into:
-        summary.put(section, into)
-    return section
+        beside = into.parent / f"{what}-{todo[0].data_set}.png"
+        if picture.is_file():
+            write_bytes(beside, picture.read_bytes())
+        summary.put(section + (f"\n![{what}, {todo[0].data_set}]({beside.name})\n" if picture.is_file() else ""), into)
+    return section + (f"\nPicture: {picture}\n" if picture.is_file() else "")
 
 
 def _draw(what: str, command: str, todo: list[Cell], images: dict[str, ImageSet], place: Path) -> str:
@@ -130,6 +133,14 @@ def _draw(what: str, command: str, todo: list[Cell], images: dict[str, ImageSet]
         lines += ["", f"At the end of stage 1, {len(moments)} seeds, in batches of {todo[0].recipe.train.batch_size}.", ""]
     elif what == "figure4":
         figures.figure4(moments[0], pictured.labels, place)
+        lines += [
+            "t-SNE of the features at the end of stage 1, coloured by label; images near a cluster boundary as small dots.",
+            "",
+        ]
     else:
         figures.figure5(moments[0], pictured, place)
-    return "\n".join([*lines, f"Picture: {place / what}.png", ""])
+        lines += [
+            "Of the anchors where the two differ most: wrong ones red, right ones that only the contextual one finds green.",
+            "",
+        ]
+    return "\n".join(lines)

@@ -25,7 +25,9 @@ KINDS = {  # the same colours in every figure
     "contextual": "#ee6677",
     "local, off the boundary": "#99bbdd",
     "contextual, off the boundary": "#aa3377",
+    "contextual, k1 = 10, k2 = 2": "#ccbb44",
 }
+PAPER_K1, PAPER_K2 = 10, 2  # of all but ImageNet-Dogs
 SIZES = (2, 3, 5, 10, 15, 20, 30)  # k of figure 2
 WRONG, HARD = "#cc3311", "#009944"  # frames of figure 5
 
@@ -77,6 +79,8 @@ def purities(moment: Moment, labels: Int[Tensor, " n"]) -> dict[str, dict[int, f
             for kind, neighbours in neighbourhoods(moment, rows, k).items():
                 for name, anchors in ((kind, None), (f"{kind}, off the boundary", kept)):
                     found[name].setdefault(k, []).append(metrics.purity(labels[rows], neighbours, anchors))
+            papers = contextual(moment.features[rows], k, PAPER_K1, PAPER_K2)
+            found["contextual, k1 = 10, k2 = 2"].setdefault(k, []).append(metrics.purity(labels[rows], papers))
     return {kind: {k: float(np.mean(values)) for k, values in sizes.items()} for kind, sizes in found.items()}
 
 

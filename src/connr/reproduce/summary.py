@@ -78,7 +78,7 @@ def markdown(summary: dict[str, Any], command: str) -> str:
         "",
         f"connr {where['connr']} ({where['commit']}), torch {where['torch']}, Python {where['python']}, {where['processor']}"
         + (f", {where['gpu']}" if where["gpu"] else "")
-        + ". In percent, mean ± std (n - 1) over seeds; seconds count training and k-means of the whole run.",
+        + ". In percent, mean ± std (n - 1) over seeds; seconds are what the run itself trained: rows share stage 1.",
         "",
     ]
     return "\n".join(lines)
