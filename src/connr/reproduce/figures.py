@@ -171,8 +171,8 @@ def figure5(moment: Moment, images: ImageSet, place: Path, anchors: int = 8, k: 
     from matplotlib.figure import Figure
 
     rows = next(batches(len(images), moment.recipe.train.batch_size, moment.recipe.seed, epoch=moment.recipe.t0))
-    near = neighbourhoods(moment, rows, k)
-    euclidean, context = near["local"], near["contextual"]
+    euclidean = local(moment.features[rows], k)
+    context = contextual(moment.features[rows], k, max(PAPER_K1, k - 1), PAPER_K2)  # a smaller k1 relates fewer than 10
     shared = (euclidean.unsqueeze(2) == context.unsqueeze(1)).any(dim=2).sum(dim=1)
     chosen = shared.argsort(stable=True)[:anchors].tolist()
     labels = images.labels[rows]
