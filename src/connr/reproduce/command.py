@@ -140,7 +140,7 @@ def _draw(what: str, command: str, todo: list[Cell], images: dict[str, ImageSet]
     else:
         figures.figure5(moments[0], pictured, place)
         lines += [
-            "Of the anchors where the two differ most: wrong ones red, right ones that only the contextual one finds green.",
+            "Anchors where the two differ most: wrong ones red, right ones that only the contextual (k1 = 10) finds green.",
             "",
         ]
     return "\n".join(lines)

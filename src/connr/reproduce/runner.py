@@ -20,7 +20,6 @@ from connr.errors import InputError
 from connr.recipe import Recipe
 from connr.reproduce.tables import TABLES, Row
 from connr.run_folder import RunFolder
-from connr.schedules import warmup_cosine
 from connr.training import Listener, checkpoint
 
 GPU_FLOPS = 60e12  # per second, what a data-centre GPU is assumed to sustain on these networks; an estimate, not a measurement
@@ -147,8 +146,6 @@ def _one_step(r: Recipe, batch: int) -> Callable[[], Any]:
         result = step(framework, views, torch.arange(batch), stage.sockets(0, None))
         optimizer.zero_grad()
         result.loss.backward()
-        for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * warmup_cosine(0, 10, 1)
         optimizer.step()
         framework.after_step(0.99)
 
