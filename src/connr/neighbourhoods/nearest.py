@@ -20,7 +20,7 @@ def nearest(similarity: Float[Tensor, "b b"], k: int) -> Int[Tensor, "b k"]:
     ranked = similarity.clone().fill_diagonal_(torch.inf)
     if ranked.dtype != torch.float32:
         return ranked.sort(dim=1, descending=True, stable=True).indices[:, :k]
-    # topk alone picks any of equal values, and a stable sort of whole rows takes 2 to 3 times as long as this (b = 256 to 4,096).
+    # topk alone picks any of equal values, and a stable sort of whole rows takes 2 to 3 times as long (b = 256 to 4,096).
     # So similarity and index become one integer, in the same order and no two equal: exact, without a branch on the values.
     bits = (ranked + 0.0).view(torch.int32)  # + 0.0 turns -0.0 into 0.0
     ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # as integers, negative floats run backwards
