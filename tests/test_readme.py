@@ -21,8 +21,6 @@ def test_the_python_of_the_readme_runs_and_clusters_the_digits(tmp_path, monkeyp
 def test_the_map_of_the_readme_names_what_is_there():
     root = Path(__file__).parent.parent / "src" / "connr"
     block = README[README.index("src/connr/\n") :].split("```")[0]
-    named = {word.rstrip("/") for word in re.findall(r"^  ([\w./*]+)", block, re.MULTILINE)} | set(
-        re.findall(r"· (cli\.py)", block)
-    )
+    named = {word.rstrip("/") for word in re.findall(r"^  ([\w./*]+)", block, re.MULTILINE)}
     there = {path.name for path in root.iterdir() if not path.name.startswith(("__", "py.typed"))}
     assert {name.split("/")[0] for name in named} == there

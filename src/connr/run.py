@@ -107,7 +107,7 @@ def fit(
     model = Model(framework.representation, clusters.centroids, mean, std, fabric.device)
     fitted = Fitted(r, model, model.assign(pixels), records)
     if folder:
-        save_model(r, model, folder)
+        save_model(r, model, folder, images.source)
         write_assignments(fitted.assigned, images, folder)
     return fitted
 
@@ -128,12 +128,18 @@ def described(epoch: Epoch, images: ImageSet) -> dict[str, Any]:
     return record
 
 
-def save_model(r: Recipe, model: Model, folder: RunFolder) -> None:
-    """model.safetensors (network and centroids) and config.json (recipe, normalisation, version)."""
+def save_model(r: Recipe, model: Model, folder: RunFolder, source: str = "") -> None:
+    """model.safetensors (network and centroids) and config.json (recipe, normalisation, version, the images' source)."""
     weights = {f"representation.{name}": value for name, value in model.representation.state_dict().items()}
     tensors = {**weights, "centroids": model.centroids}
     write_bytes(folder.model, safetensors.torch.save(checkpoint.on_cpu(tensors)))
-    config = {"connr": __version__, "recipe": r.model_dump(mode="json"), "mean": model.mean, "std": model.std}
+    config = {
+        "connr": __version__,
+        "data": source,
+        "recipe": r.model_dump(mode="json"),
+        "mean": model.mean,
+        "std": model.std,
+    }
     write_text(folder.config, json.dumps(config, indent=2) + "\n")
 
 

@@ -28,6 +28,7 @@ class ImageSet:
         labels: (n) int64, -1 where unlabelled. For metrics only: training is never given them.
         class_names: names of labels 0, 1, ..., or empty.
         skipped: files that could not be read.
+        source: where they came from, to come back to: an absolute path or a name of DATA; "" for arrays in memory.
     """
 
     images: UInt8[Tensor, "n c h w"]
@@ -35,6 +36,7 @@ class ImageSet:
     labels: Int[Tensor, " n"]
     class_names: list[str] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+    source: str = ""
 
     def __len__(self) -> int:
         return len(self.images)

@@ -1,5 +1,6 @@
 """DATA, as a user names it, -> an `ImageSet`: `digits`, a folder, an `.npz`, or an array."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,12 @@ def open_images(
     if labels_from_folders and not Path(data).is_dir():
         raise InputError(f"{data} is no folder, so there are no subfolders to take labels from.")
     if str(data) in NAMED and not Path(data).exists():
-        return digits(size, channels)
+        return replace(digits(size, channels), source=str(data))
     path = Path(data)
     if path.is_dir():
-        return read_folder(path, size, channels, labels_from_folders, leave_out)
+        return replace(read_folder(path, size, channels, labels_from_folders, leave_out), source=str(path.resolve()))
     if path.suffix == ".npz" and path.is_file():
-        return read_npz(path, size, channels)
+        return replace(read_npz(path, size, channels), source=str(path.resolve()))
     if path.exists():
         raise InputError(f"{path} is neither a folder of pictures nor an .npz file.")
     raise InputError(f"{data!r} is not there: DATA should be a folder of pictures, an .npz file or {', '.join(NAMED)}.")

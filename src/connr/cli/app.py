@@ -1,0 +1,53 @@
+"""What all commands share: the app, errors as one line, common options. Nothing heavy is imported here."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from connr import __version__
+from connr.errors import Diverged, InputError
+
+GONE_WRONG, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+
+class OneLineErrors(TyperGroup):
+    """Bad input ends in one message and exit code 2, never in a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (InputError, Diverged, OSError) as fault:
+            Console(stderr=True, soft_wrap=True).print(f"connr: {fault}", markup=False, highlight=False)
+            raise typer.Exit(BAD_INPUT if isinstance(fault, InputError) else GONE_WRONG) from fault
+
+
+app = typer.Typer(
+    cls=OneLineErrors,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Clusters images without labels (ConNR, NeurIPS 2023).",
+)
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe: train.epochs=50. Repeatable.")
+]
+
+
+def console() -> Console:
+    return Console(soft_wrap=True)
+
+
+@app.callback(invoke_without_command=True)
+def main(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        typer.echo(f"connr {__version__}")
+        raise typer.Exit
+
+
+def print_scores(scores: dict[str, float], screen: Console) -> None:
+    screen.print(
+        f"ACC {scores['acc']:.4f}  NMI {scores['nmi']:.4f}  ARI {scores['ari']:.4f}  n {scores['n']}", highlight=False
+    )

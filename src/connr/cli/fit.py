@@ -1,0 +1,101 @@
+"""`connr fit` and `connr evaluate`."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from connr.cli.app import INTERRUPTED, Device, Set, app, console, print_scores
+from connr.errors import InputError
+
+if TYPE_CHECKING:
+    from connr.recipe import Recipe
+
+
+@app.command()
+def fit(
+    data: Annotated[str, typer.Argument(help="A folder of pictures, an .npz with `images`, or `digits`.")],
+    clusters: Annotated[int | None, typer.Option(min=2, help="How many clusters; a recipe may know.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="A name of `connr recipes list`, or a YAML file; default the data's own, else photos.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; default runs/DATA-N.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    settings: Set = None,
+    labels_from_folders: Annotated[bool, typer.Option(help="Score against the names of the subfolders.")] = False,
+    device: Device = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+) -> None:
+    """Clusters the images in DATA and writes a run folder: assignments.csv, clusters.png, the model."""
+    from connr.run_folder import RunFolder, next_free
+
+    if resume and out is None:
+        raise InputError("--resume needs --out: the folder of the run to go on with.")
+    folder = RunFolder(out or next_free(Path("runs"), Path(data).stem or "run"))
+    folder.check(resume)
+    settings = (settings or []) + (["data.labels_from_folders=true"] if labels_from_folders else [])
+    r = _recipe_of(data, recipe, settings, folder if resume else None, clusters=clusters, seed=seed)
+
+    from connr import run
+    from connr.data import open_images
+    from connr.report.progress import ProgressBar
+    from connr.report.sheet import cluster_sheet
+    from connr.run_folder import write_bytes
+
+    screen = Console(quiet=True) if quiet else console()
+    images = open_images(
+        data, r.data.size, r.data.channels, labels_from_folders=r.data.labels_from_folders, leave_out=folder.path
+    )
+    r = run.fitted_to(r, len(images))
+    screen.print(
+        f"{len(images):,} images at {r.data.size} px into {r.clusters} clusters: {r.train.epochs} epochs, "
+        f"the first {r.t0} without neighbours. Run folder: {folder.path}",
+        highlight=False,
+    )
+    if images.skipped:
+        screen.print(f"{len(images.skipped)} pictures could not be read and are left out; see {folder.skipped}.")
+    try:
+        with ProgressBar(screen, quiet) as bar:
+            fitted = run.fit(r, images, folder, resume=resume, device=device, listener=bar)
+    except KeyboardInterrupt:
+        screen.print(f"\nStopped. To go on: connr fit {shlex.quote(data)} --out {shlex.quote(str(folder.path))} --resume")
+        raise typer.Exit(INTERRUPTED) from None
+    write_bytes(folder.picture, cluster_sheet(images.images, fitted.assigned, len(fitted.model.centroids)))
+    if images.labelled:
+        print_scores(run.evaluate(folder), screen)
+    screen.print(f"Assignments: {folder.assignments}\nPicture: {folder.picture}", highlight=False)
+
+
+@app.command()
+def evaluate(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Scores a run against the labels of its images: ACC, NMI, ARI, n."""
+    from connr import run
+    from connr.run_folder import RunFolder
+
+    scores = run.evaluate(RunFolder(run_folder))
+    if as_json:
+        typer.echo(json.dumps(scores))
+    else:
+        print_scores(scores, console())
+
+
+def _recipe_of(data: str, name: str | None, settings: list[str], resumed: Any, **changes: Any) -> "Recipe":
+    """The recipe asked for; to resume, the run's own unless one is asked for; else the one named like the data, or photos."""
+    from connr import recipe
+
+    asked = bool(name or settings or any(value is not None for value in changes.values()))
+    if resumed and not asked:
+        return recipe.load(str(resumed.recipe))
+    from connr.data.named import NAMED
+
+    r = recipe.load(name or (data if data in NAMED and not Path(data).exists() else "photos"), settings, **changes)
+    if r.clusters is None:
+        raise InputError("the number of clusters is not given; add --clusters K.")
+    return r
