@@ -144,7 +144,7 @@ def test_affine_moves_as_its_parameters_say(images):
 
 
 def test_warps_are_smooth_and_as_strong_as_asked():
-    field = geometry.warps(500, (16, 16), 0.05, 3, stream(0, "warps"))
+    field = geometry.displacements(geometry.draw_warps(500, 0.05, 3, stream(0, "warps")), (16, 16))
     corners = field[:, ::15, ::15]
     assert corners.std() == pytest.approx(2 * 0.05, rel=0.1)
     steps = (field[:, 1:] - field[:, :-1]).abs().mean()

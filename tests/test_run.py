@@ -93,7 +93,8 @@ def test_resuming_from_any_epoch_ends_in_the_same_place(finished, few_digits, ti
 
 def test_a_run_killed_before_its_first_checkpoint_starts_anew(finished, few_digits, tiny, tmp_path):
     folder = RunFolder(tmp_path / "early")
-    folder.claim(tiny.to_yaml(), resume=False)
+    with folder.claimed(tiny.to_yaml(), resume=False):
+        pass
     resumed = run.fit(tiny, few_digits, folder, resume=True)
     assert same_weights(finished[1], resumed)
 
@@ -190,7 +191,7 @@ def test_broken_checkpoints_are_refused_by_name(finished, few_digits, tiny, tmp_
     with pytest.raises(InputError, match=r"epoch-00005.safetensors cannot be read: .*; remove it"):
         run.fit(tiny, few_digits, cut, resume=True)
     save_file({"a": torch.zeros(1)}, last)
-    with pytest.raises(InputError, match="has format None, should be connr-checkpoint-1"):
+    with pytest.raises(InputError, match="has format None, should be connr-checkpoint-2"):
         run.fit(tiny, few_digits, cut, resume=True)
     wider = recipe.check({**tiny.model_dump(), "backbone": {"name": "small", "width": 16}})
     with pytest.raises(InputError, match="is of another network"):
@@ -216,7 +217,7 @@ def test_a_run_goes_on_with_the_same_images_only(finished, few_digits, tiny, tmp
 
 def test_a_diverging_run_stops_and_says_so(few_digits, tiny):
     r = recipe.check({**tiny.model_dump(), "train": {**tiny.train.model_dump(), "base_lr": 1e30}})
-    with pytest.raises(Diverged, match=r"the loss became nan in epoch \d; try a lower train.base_lr than 1e\+30"):
+    with pytest.raises(Diverged, match=r"the loss became .* in step \d of epoch \d; try a lower train.base_lr than 1e\+30"):
         run.fit(r, few_digits)
 
 

@@ -73,7 +73,7 @@ def step(
     indices: Int[Tensor, " b"],
     sockets: Sockets,
     gather: Gather = identity,
-    rank: int = 0,
+    first: int = 0,
     autocast: Autocast = nullcontext,
 ) -> Concordance:
     """The symmetric loss of one batch: views swapped, averaged.
@@ -84,11 +84,11 @@ def step(
         indices: of the images in the data set, for the anchor filter.
         sockets: the neighbourhood and the anchor filter of this stage.
         gather: over ranks, so that neighbours are sought among all ranks' keys.
-        rank: whose rows of the gathered ones are this process's; the losses of all ranks sum to that of the whole batch.
+        first: where this rank's rows begin among the gathered; the losses of all ranks sum to that of the whole batch.
         autocast: makes the context of the networks' precision; neighbours and losses stay out of it.
     """
-    one = concordance(framework, views[0], views[1], indices, sockets, gather, rank, autocast)
-    two = concordance(framework, views[1], views[0], indices, sockets, gather, rank, autocast)
+    one = concordance(framework, views[0], views[1], indices, sockets, gather, first, autocast)
+    two = concordance(framework, views[1], views[0], indices, sockets, gather, first, autocast)
     return Concordance((one.loss + two.loss) / 2, (one.kept + two.kept) / 2)
 
 
@@ -99,7 +99,7 @@ def concordance(
     indices: Int[Tensor, " b"],
     sockets: Sockets,
     gather: Gather = identity,
-    rank: int = 0,
+    first: int = 0,
     autocast: Autocast = nullcontext,
 ) -> Concordance:
     """One direction of `step`: queries from one view, keys, neighbours and ratios from the other."""
@@ -107,9 +107,10 @@ def concordance(
         queries, keys = framework.embed(query_view, key_view)
     with torch.no_grad():
         pool = gather(keys)
+        framework.remember(pool)
         neighbours = sockets.neighbourhood(pool)
         kept = sockets.anchors(pool, gather(indices))
-    own = slice(rank * len(queries), (rank + 1) * len(queries))
+    own = slice(first, first + len(queries))
     pairs = framework.pair_loss(queries, pool[neighbours[own]])
     total = kept.new_full((), len(kept), dtype=torch.int64) if sockets.mean_over_all else kept.sum()
     return Concordance(group_loss(pairs, kept[own], total), kept.float().mean())

@@ -6,4 +6,24 @@ class InputError(ValueError):
 
 
 class Diverged(ArithmeticError):
-    """Training left the finite numbers. The message names the epoch and the way out; the checkpoints before it are good."""
+    """Training left the finite numbers. The message names the step and the way out; the checkpoints before it are good."""
+
+
+class Stopped(Exception):
+    """A signal asked a run to stop, and where it was is saved.
+
+    Attributes:
+        number: of the signal; the command exits with 128 + number.
+    """
+
+    def __init__(self, number: int = 15) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class RankLost(RuntimeError):
+    """One of several processes of a run ended before its time. The message names it and the way to go on."""
+
+
+class NotWritten(OSError):
+    """A file of a run could not be written: disk full, folder gone. The message says what is safe and how to go on."""

@@ -120,14 +120,32 @@ def optimizer_for(r: Recipe, framework: Framework) -> torch.optim.SGD:
     return torch.optim.SGD(groups, lr=r.train.base_lr, momentum=r.train.momentum, weight_decay=r.train.weight_decay)
 
 
-def fabric_for(r: Recipe, device: str) -> Fabric:
-    """One process on `auto`, `cpu`, `cuda` or `mps`, at the recipe's precision.
+def device_for(device: str, ranks: int = 1) -> str:
+    """`cpu`, `cuda` or `mps`: what `device` comes to on this machine; `auto` is a GPU for each rank where there are so many.
 
     Raises:
-        InputError: this machine has no such device.
+        InputError: this machine has no such device, or too few of them for the ranks.
     """
     known = {"auto": True, "cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not known.get(device):
         there = ", ".join(name for name, present in known.items() if present)
         raise InputError(f"device {device!r} is not to be had; this machine has: {there}.")
-    return Fabric(accelerator=device, devices=1, precision=r.train.precision)
+    if ranks < 1:
+        raise InputError(f"devices={ranks} should be at least 1.")
+    enough = {"cpu": True, "cuda": ranks <= torch.cuda.device_count(), "mps": ranks == 1}
+    if device == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if known[name] and enough[name])
+    if not enough[device]:
+        there = f"{torch.cuda.device_count()} GPUs" if device == "cuda" else "one GPU"
+        raise InputError(f"devices={ranks} is more than this machine has: {there}.")
+    return device
+
+
+def fabric_for(r: Recipe, device: str, rank: int = 0) -> Fabric:
+    """One rank's `device_for`, at the recipe's precision; what ranks exchange is `connr.ranks`'.
+
+    Raises:
+        InputError: this machine has no such device.
+    """
+    kind = device_for(device)
+    return Fabric(accelerator=kind, devices=[rank] if kind == "cuda" else 1, precision=r.train.precision)

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from connr.ranks import ALONE, Ranks
+
 BLOCK = 1 << 22  # elements of the (rows x restarts*clusters) score block held at a time: 16 MiB in float32
 
 
@@ -34,6 +36,7 @@ def kmeans(
     tolerance: float = 1e-4,
     reseed_empty: bool = True,
     generator: torch.Generator | None = None,
+    ranks: Ranks = ALONE,
 ) -> Clusters:
     """The best of `restarts` runs of Lloyd's algorithm.
 

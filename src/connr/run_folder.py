@@ -10,7 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from connr.errors import InputError
+
+LOCK = ".lock"  # held while a run goes on; the system lets go of it when the process ends, however it ends
 
 
 class RunFolder:
@@ -26,6 +30,7 @@ class RunFolder:
         self.assignments = self.path / "assignments.csv"
         self.skipped = self.path / "skipped.csv"
         self.picture = self.path / "clusters.png"
+        self.pixels = self.path / ".pixels"  # of a run of several processes, while it goes on
 
     def holds_a_run(self) -> bool:
         return self.recipe.is_file() and self.checkpoints.is_dir()
@@ -42,23 +47,33 @@ class RunFolder:
             raise InputError(f"{self.path} holds no run to resume; leave out --resume to start one.")
         if not resume and self.holds_a_run():
             raise InputError(f"{self.path} holds another run; add --resume to go on with it, or choose another --out.")
-        if not resume and self.path.exists() and any(self.path.iterdir()):
+        if not resume and self.path.exists() and any(place.name not in (LOCK, "checkpoints") for place in self.path.iterdir()):
             raise InputError(f"{self.path} is not empty and holds no run; choose another --out.")
 
-    def claim(self, recipe: str, resume: bool) -> None:
-        """Makes the folder this run's own and writes its recipe.
+    @contextmanager
+    def claimed(self, recipe: str, resume: bool) -> Iterator[None]:
+        """Inside, the folder is this run's own, with its recipe written; no other process can claim it.
 
         Raises:
-            InputError: as `check`; or the run to resume has another recipe; or the folder cannot be made.
+            InputError: as `check`; or a run is going on in it; or it cannot be written to.
         """
         self.check(resume)
-        if resume and (there := self.recipe.read_text(encoding="utf-8")) != recipe:
-            raise InputError(f"{self.path} holds a run of another recipe:\n{differences(there, recipe)}")
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            write_text(self.recipe, recipe)
+            lock = FileLock(self.path / LOCK, timeout=0)
+            lock.acquire()
+        except Timeout:
+            raise InputError(f"a run is going on in {self.path}; wait for its end, or choose another --out.") from None
         except OSError as fault:
             raise InputError(f"{self.path} cannot be written to: {fault.strerror}; choose another --out.") from fault
+        try:
+            self.check(resume)  # another run may have come and gone since
+            for draft in (*self.path.glob(".*.tmp"), *self.checkpoints.glob(".*.tmp"), self.pixels):
+                draft.unlink(missing_ok=True)  # what a killed run left half-written
+            write_text(self.recipe, recipe)
+            yield
+        finally:
+            lock.release()
 
 
 def differences(before: str, after: str) -> str:
@@ -85,8 +100,19 @@ def replacing(path: Path) -> Iterator[Path]:
         with open(draft, "rb") as written:
             os.fsync(written.fileno())
         draft.replace(path)
+        _flush_folder(path.parent)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _flush_folder(folder: Path) -> None:
+    """The new name reaches the disk too, where the system can be asked for it."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -77,24 +77,30 @@ def affine_matrices(
     return matrices
 
 
-def warps(
-    count: int, size: tuple[int, int], strength: float, knots: int, generator: torch.Generator
-) -> Float[Tensor, "b h w 2"]:
-    """A smooth displacement of every pixel: normal at knots x knots points, std `strength` of the side, bicubic between."""
-    displacement = 2 * strength * torch.randn(count, 2, knots, knots, generator=generator)
-    return F.interpolate(displacement, size=size, mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
+def draw_warps(count: int, strength: float, knots: int, generator: torch.Generator) -> Float[Tensor, "b 2 knots knots"]:
+    """Displacements at knots x knots points, normal with a std of `strength` of the side."""
+    return 2 * strength * torch.randn(count, 2, knots, knots, generator=generator)
+
+
+def displacements(warps: Float[Tensor, "b 2 knots knots"], size: tuple[int, int]) -> Float[Tensor, "b h w 2"]:
+    """A smooth displacement of every pixel: that of the knots, bicubic between them."""
+    return F.interpolate(warps, size=size, mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
 
 
 def sample(
-    images: Float[Tensor, "b c h w"], matrices: Matrices, displacement: Float[Tensor, "b h w 2"] | None, padding: str
+    images: Float[Tensor, "b c h w"],
+    matrices: Matrices | None,
+    warps: Float[Tensor, "b 2 knots knots"] | None,
+    padding: str,
 ) -> Float[Tensor, "b c h w"]:
     """Each image read, bilinearly, at matrix · (pixel + displacement); outside it `padding` is `border` or `zeros`."""
-    matrices = matrices.to(images.device)
+    b, (h, w) = len(images), images.shape[2:]
     identity = torch.eye(2, 3, device=images.device).unsqueeze(0)
-    pixels = F.affine_grid(identity, [1, 1, *images.shape[2:]], align_corners=False)
-    if displacement is not None:
-        pixels = pixels + displacement.to(images.device)
-    flat = pixels.expand(len(images), -1, -1, -1).flatten(1, 2)
-    grid = flat @ matrices[:, :2, :2].mT + matrices[:, None, :2, 2]
-    grid = grid.view(len(images), *images.shape[2:], 2)
+    grid = F.affine_grid(identity, [1, 1, h, w], align_corners=False)
+    if warps is not None:
+        grid = grid + displacements(warps.to(images.device), (h, w))
+    grid = grid.expand(b, -1, -1, -1)
+    if matrices is not None:
+        matrices = matrices.to(images.device)
+        grid = (grid.flatten(1, 2) @ matrices[:, :2, :2].mT + matrices[:, None, :2, 2]).view(b, h, w, 2)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False)

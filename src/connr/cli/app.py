@@ -7,9 +7,9 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from connr import __version__
-from connr.errors import Diverged, InputError
+from connr.errors import Diverged, InputError, RankLost, Stopped
 
-GONE_WRONG, BAD_INPUT, INTERRUPTED = 1, 2, 130
+GONE_WRONG, BAD_INPUT = 1, 2
 
 
 class OneLineErrors(TyperGroup):
@@ -18,7 +18,10 @@ class OneLineErrors(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except (InputError, Diverged, OSError) as fault:
+        except Stopped as stop:
+            Console(stderr=True).print("\nStopped, and saved.", highlight=False)
+            raise typer.Exit(128 + stop.number) from stop
+        except (InputError, Diverged, RankLost, OSError) as fault:
             Console(stderr=True, soft_wrap=True).print(f"connr: {fault}", markup=False, highlight=False)
             raise typer.Exit(BAD_INPUT if isinstance(fault, InputError) else GONE_WRONG) from fault
 

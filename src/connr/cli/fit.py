@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from connr.cli.app import INTERRUPTED, Device, Set, app, console, print_scores
-from connr.errors import InputError
+from connr.cli.app import Device, Set, app, console, print_scores
+from connr.errors import InputError, NotWritten, RankLost, Stopped
 
 if TYPE_CHECKING:
     from connr.recipe import Recipe
@@ -28,6 +28,7 @@ def fit(
     settings: Set = None,
     labels_from_folders: Annotated[bool, typer.Option(help="Score against the names of the subfolders.")] = False,
     device: Device = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="Processes that share each batch, one to a GPU.")] = 1,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
     """Clusters the images in DATA and writes a run folder: assignments.csv, clusters.png, the model."""
@@ -58,12 +59,16 @@ def fit(
     )
     if images.skipped:
         screen.print(f"{len(images.skipped)} pictures could not be read and are left out; see {folder.skipped}.")
+    again = f"connr fit {shlex.quote(data)} --out {shlex.quote(str(folder.path))} --resume"
     try:
         with ProgressBar(screen, quiet) as bar:
-            fitted = run.fit(r, images, folder, resume=resume, device=device, listener=bar)
-    except KeyboardInterrupt:
-        screen.print(f"\nStopped. To go on: connr fit {shlex.quote(data)} --out {shlex.quote(str(folder.path))} --resume")
-        raise typer.Exit(INTERRUPTED) from None
+            fitted = run.fit(r, images, folder, resume=resume, device=device, devices=devices, listener=bar)
+    except Stopped as stop:
+        screen.print(f"\nStopped, and saved. To go on: {again}")
+        raise typer.Exit(128 + stop.number) from None
+    except (NotWritten, RankLost) as fault:
+        screen.print(f"\nTo go on: {again}")
+        raise fault
     write_bytes(folder.picture, cluster_sheet(images.images, fitted.assigned, len(fitted.model.centroids)))
     if images.labelled:
         print_scores(run.evaluate(folder), screen)

@@ -21,6 +21,10 @@ class Framework(nn.Module, ABC):
     def pair_loss(self, queries: Float[Tensor, "b d"], positives: Float[Tensor, "b k d"]) -> Float[Tensor, "b k"]:
         """The loss of each query with each of its k positives, which are rows of keys."""
 
+    def remember(self, keys: Float[Tensor, "b d"]) -> None:
+        """Shown the keys of all ranks, once for each direction of a step; a framework without a queue forgets them."""
+        return
+
     @abstractmethod
     def after_step(self, target_momentum: float) -> None:
         """Called once after each optimiser step: move the target network, the queue, or nothing."""

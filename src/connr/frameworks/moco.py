@@ -41,8 +41,10 @@ class MoCo(Framework):
         queries = self.online(query_view)
         with torch.no_grad():
             keys = on_sphere(self.target(key_view))
-        self._new_keys.append(keys)
         return queries, keys
+
+    def remember(self, keys: Float[Tensor, "b d"]) -> None:
+        self._new_keys.append(keys)
 
     def pair_loss(self, queries: Float[Tensor, "b d"], positives: Float[Tensor, "b k d"]) -> Float[Tensor, "b k"]:
         unit = on_sphere(queries)

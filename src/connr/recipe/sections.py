@@ -190,6 +190,9 @@ class Train(Section):
     `loss_mean` is taken over the `kept` anchors (Eq. 14), or over `all` with the dropped ones as zeros.
     `evaluate_every`: epochs of stage 1 between two k-means, for the log only; 0 for none.
     `keep_checkpoints`: the latest so many; 0 keeps all.
+    `batch_norm`: over the batch of all ranks, or of each `rank` by itself (the released program's; scores then depend on
+    the number of ranks). `compile`: the networks go through torch.compile. `deterministic`: slower, on a GPU, but a run
+    repeats there too.
     """
 
     epochs: Count = 1000
@@ -204,6 +207,9 @@ class Train(Section):
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     evaluate_every: Annotated[int, Field(ge=0)] = 0
     keep_checkpoints: Annotated[int, Field(ge=0)] = 2
+    batch_norm: Literal["synchronised", "rank"] = "synchronised"
+    compile: bool = False
+    deterministic: bool = False
 
 
 class KMeans(Section):

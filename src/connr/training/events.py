@@ -1,5 +1,7 @@
 """What a run tells while it goes on."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from connr.kmeans import Clusters
@@ -8,21 +10,24 @@ from connr.kmeans import Clusters
 class Epoch(NamedTuple):
     """One finished epoch.
 
-    epoch: how many are finished, 1-based. stage: `instance` or `group`. loss: mean over its steps.
-    kept: mean share of anchors kept. lr, target_momentum: at its last step. seconds: of training and k-means.
-    clusters, feature_std: from k-means after the epoch, None where none was due; feature_std is the mean over dimensions
-    of the standard deviation of the features times sqrt(d): about 1 when they spread over the sphere, 0 when collapsed.
+    epoch: how many are finished, 1-based. stage: `instance` or `group`.
+    loss, kept, gradient: means over its steps of the loss, the share of anchors kept, the norm of the gradient.
+    lr, target_momentum: at its last step. seconds: of training and k-means.
+    clusters, feature_std: from k-means after the epoch, None where none was due; see `training.clustering.Clustered`.
+    warnings: of `training.health`.
     """
 
     epoch: int
     stage: str
     loss: float
     kept: float
+    gradient: float
     lr: float
     target_momentum: float
     seconds: float
     clusters: Clusters | None
     feature_std: float | None
+    warnings: list[str]
 
 
 class Listener:
@@ -39,3 +44,13 @@ class Listener:
 
     def finished_epoch(self, record: dict[str, object]) -> None:
         """After every epoch, with the line that goes into events.jsonl."""
+
+
+class Told(Listener):
+    """Passes on what it hears: `send(what, *values)`, e.g. to another process, where a listener is."""
+
+    def __init__(self, send: Callable[..., None]) -> None:
+        self.started = partial(send, "started")  # type: ignore[method-assign]
+        self.estimated = partial(send, "estimated")  # type: ignore[method-assign]
+        self.stepped = partial(send, "stepped")  # type: ignore[method-assign]
+        self.finished_epoch = partial(send, "finished_epoch")  # type: ignore[method-assign]

@@ -1,0 +1,74 @@
+"""Batch norm over the batch of all ranks, so that what a network computes does not depend on how many there are.
+
+mean = sum x / n,  var = sum (x - mean)^2 / n,  the sums over all ranks, forward and backward.
+
+torch's `SyncBatchNorm` does this on GPUs and is used there; it refuses CPU tensors, so on a CPU it is done here.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from connr.ranks.exchange import Ranks
+
+
+def synchronise(network: nn.Module, ranks: Ranks) -> None:
+    """Has every batch norm within the network taken over all ranks; parameters, buffers and their names stay."""
+    if ranks.count == 1:
+        return
+    if next(network.parameters()).is_cuda:
+        nn.SyncBatchNorm.convert_sync_batchnorm(network)  # in place, but for a network that is itself a batch norm
+        return
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, _BatchNorm):
+                setattr(parent, name, BatchNormOverRanks(child, ranks))
+
+
+class BatchNormOverRanks(_BatchNorm):
+    """Takes the place, the parameters and the buffers of another batch norm."""
+
+    def __init__(self, other: _BatchNorm, ranks: Ranks) -> None:
+        super().__init__(other.num_features, other.eps, other.momentum, other.affine, other.track_running_stats)
+        self.weight, self.bias = other.weight, other.bias
+        self.running_mean, self.running_var = other.running_mean, other.running_var
+        self.num_batches_tracked = other.num_batches_tracked
+        self.ranks = ranks
+
+    def forward(self, given: Tensor) -> Tensor:
+        """(b c ...) -> (b c ...), over b and all that follows c on all ranks; in `eval` as any other batch norm."""
+        if not self.training:
+            return F.batch_norm(given, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        rows = given if given.dtype == torch.float64 else given.float()
+        across = [0, *range(2, rows.dim())]
+        shape = (1, -1, *(1,) * (rows.dim() - 2))
+        n = self.ranks.sum(rows.new_tensor([rows.numel() / rows.shape[1]]))
+        mean: Tensor = _SumOverRanks.apply(rows.sum(dim=across), self.ranks) / n
+        centred = rows - mean.view(shape)
+        variance: Tensor = _SumOverRanks.apply(centred.square().sum(dim=across), self.ranks) / n
+        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+            with torch.no_grad():
+                self.num_batches_tracked.add_(1)
+                share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
+                self.running_mean.lerp_(mean, share)
+                self.running_var.lerp_(variance * n / (n - 1), share)
+        scale: Tensor = (variance + self.eps).rsqrt()
+        if self.affine:
+            return torch.addcmul(self.bias.view(shape), centred, (scale * self.weight).view(shape)).to(given.dtype)
+        return (centred * scale.view(shape)).to(given.dtype)
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """Each rank's loss depends on the sum, so its gradient is the sum of all ranks' gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, ranks: Ranks) -> Tensor:
+        ctx.ranks = ranks
+        return ranks.sum(tensor.clone())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return ctx.ranks.sum(gradients[0].clone()), None

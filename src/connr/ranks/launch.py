@@ -1,0 +1,176 @@
+"""Starts the ranks of a run on this machine, hears from them, and takes them down together."""
+
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
+
+from connr.errors import Diverged, InputError, NotWritten, RankLost, Stopped
+from connr.ranks.exchange import ALONE, ProcessGroup, Ranks
+
+GRACE = 10.0  # seconds that the other ranks get to end by themselves once one has ended
+LOOK = 0.2  # seconds between two looks at the ranks
+
+Send = Callable[..., None]  # send(what, *values): to be heard in the process that started the ranks
+
+
+def backend_of(device: str) -> str:
+    """`nccl` between GPUs, `gloo` between CPUs."""
+    return "nccl" if device == "cuda" else "gloo"
+
+
+def of_torchrun(device: str) -> Ranks:
+    """The ranks that `torchrun` started, this process being one of them; alone where it did not."""
+    if not dist.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) == 1:
+        return ALONE
+    if not dist.is_initialized():
+        if device == "cuda":
+            torch.cuda.set_device(local_rank())
+        dist.init_process_group(backend_of(device))
+    return ProcessGroup()
+
+
+def local_rank() -> int:
+    """Which of this machine's ranks this is."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def on_ranks(
+    count: int, device: str, function: Callable[..., None], arguments: tuple[object, ...], hear: Callable[..., None]
+) -> None:
+    """Runs `function(ranks, send, *arguments)` in `count` processes, and what they send through `hear`, until all have ended.
+
+    A SIGINT or SIGTERM to this process reaches every rank as SIGTERM, once; at the second they are killed.
+
+    Args:
+        function: importable by name, as the processes start afresh.
+        device: `cpu` or `cuda`.
+
+    Raises:
+        Stopped: a signal came, and the ranks have stopped.
+        InputError, Diverged, NotWritten: a rank raised it.
+        RankLost: a rank ended in any other way; the others are ended too.
+    """
+    context = mp.get_context("spawn")
+    ends = [context.Pipe(duplex=False) for _ in range(count)]
+    raised: list[Exception] = []
+    with tempfile.TemporaryDirectory() as place:
+        started = (count, device, Path(place) / "store", [writer for _, writer in ends], function, arguments)
+        processes = start_processes(_rank, started, nprocs=count, join=False, start_method="spawn")
+        assert processes is not None
+        for _, writer in ends:
+            writer.close()
+        readers: list[Any] = [reader for reader, _ in ends]
+        until = float("inf")
+        with _passing_on(processes.pids()) as asked:
+            try:
+                while not processes.join(timeout=LOOK if not readers else 0, grace_period=GRACE):
+                    for reader in wait(readers, timeout=LOOK):
+                        _listen(reader, readers, raised, hear)  # type: ignore[arg-type]
+                    if raised:
+                        until = min(until, time.monotonic() + GRACE)
+                    if time.monotonic() > until:
+                        break
+            except (ProcessExitedException, ProcessRaisedException) as fault:
+                for reader in list(readers):
+                    while reader in readers and reader.poll():
+                        _listen(reader, readers, raised, hear)
+                if not raised:
+                    raise (Stopped(asked[0]) if asked else RankLost(_what_happened(fault))) from fault
+            finally:
+                for process in processes.processes:
+                    process.kill()
+    if raised:
+        raise Stopped(asked[0]) if asked and isinstance(raised[0], Stopped) else raised[0]
+
+
+def _rank(
+    rank: int,
+    count: int,
+    device: str,
+    store: Path,
+    writers: list[Connection],
+    function: Callable[..., None],
+    arguments: tuple[object, ...],
+) -> None:
+    """A process of `on_ranks`, from start to end."""
+    parent, writer = os.getppid(), writers[rank]
+    for other in writers:
+        if other is not writer:
+            other.close()
+
+    def interrupted(number: int, _: FrameType | None) -> None:
+        if os.getppid() != parent:  # torch sends SIGINT to the orphans of a process that was killed
+            os._exit(128 + number)
+
+    signal.signal(signal.SIGINT, interrupted)  # Ctrl-C reaches every process of a terminal: the parent passes it on
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count))
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // count))
+    if device == "cuda":
+        torch.cuda.set_device(rank)
+    dist.init_process_group(backend_of(device), init_method=store.as_uri(), rank=rank, world_size=count)
+    try:
+        function(ProcessGroup(), lambda what, *values: writer.send((what, *values)), *arguments)
+    except (Stopped, InputError, Diverged, NotWritten) as fault:
+        writer.send((None, fault))
+    finally:
+        writer.close()
+    dist.destroy_process_group()
+
+
+def _listen(reader: Connection, readers: list[Connection], raised: list[Exception], hear: Callable[..., None]) -> None:
+    """Takes one message; a rank that has ended, or was killed within a message, is listened to no longer."""
+    try:
+        what, *values = reader.recv()
+    except (EOFError, OSError):
+        readers.remove(reader)
+        return
+    if what is None:
+        raised += values
+    else:
+        hear(what, *values)
+
+
+@contextmanager
+def _passing_on(pids: list[int]) -> Iterator[list[int]]:
+    """Signals to stop reach the ranks; yields the list of those that came."""
+    asked: list[int] = []
+
+    def pass_on(number: int, _: FrameType | None) -> None:
+        asked.append(number)
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGTERM if len(asked) == 1 else signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    try:
+        before = {number: signal.signal(number, pass_on) for number in numbers}
+    except ValueError:  # not the main thread: signals go elsewhere
+        before = {}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _what_happened(fault: ProcessExitedException | ProcessRaisedException) -> str:
+    """Which rank ended, and how."""
+    which = f"rank {fault.error_index} (process {fault.error_pid})"
+    if isinstance(fault, ProcessExitedException):
+        return f"{which} was ended by {fault.signal_name}." if fault.signal_name else f"{which} ended with {fault.exit_code}."
+    lines = str(fault).strip().splitlines()
+    return f"{which} failed: {lines[-1]}" if lines else f"{which} failed."

@@ -1,0 +1,48 @@
+"""The journey of an epoch: features of all images -> k-means -> the clusters of the next epoch's anchor filter."""
+
+from typing import NamedTuple
+
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from connr.frameworks import Framework
+from connr.kmeans import Clusters, kmeans
+from connr.randomness import stream
+from connr.ranks import Ranks
+from connr.training.features import extract
+from connr.training.plan import Plan
+
+
+class Clustered(NamedTuple):
+    """The clusters, with the assignments of all n images on every rank.
+
+    feature_std: the standard deviation of the features, mean over dimensions, times sqrt(d): about 1 when they spread over
+    the sphere, 0 when collapsed.
+    """
+
+    clusters: Clusters
+    feature_std: float
+
+
+def cluster(framework: Framework, images: UInt8[Tensor, "n c h w"], plan: Plan, epoch: int, ranks: Ranks) -> Clustered:
+    """Each rank extracts the features of its share of the images; none ever holds all (n d) of them."""
+    n = len(images)
+    share = images[ranks.share(n)]
+    features = extract(framework.representation, share, plan.stages[0].augment.normalise, images.device)
+    own = kmeans(
+        features,
+        plan.n_clusters,
+        restarts=plan.restarts,
+        max_iterations=plan.max_iterations,
+        reseed_empty=plan.reseed_empty,
+        generator=stream(plan.seed, "kmeans", epoch),
+        ranks=ranks,
+    )
+    return Clustered(own._replace(assignments=ranks.gather(own.assignments, total=n)), spread(features, n, ranks))
+
+
+def spread(features: Float[Tensor, "b d"], n: int, ranks: Ranks) -> float:
+    """`Clustered.feature_std`; the features are this rank's share of n."""
+    mean = ranks.sum(features.sum(dim=0)) / n
+    variance = ranks.sum((features - mean).square().sum(dim=0)) / n
+    return float(variance.sqrt().mean() * features.shape[1] ** 0.5)

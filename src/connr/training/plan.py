@@ -1,0 +1,47 @@
+"""The numbers of a run, as the loop takes them: what a recipe says, with the parts already made."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from connr import algorithm
+from connr.augment import Augment
+from connr.kmeans import Clusters
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage plugs in. `sockets(epoch, clusters)` gives the neighbourhood and anchor filter of an epoch."""
+
+    name: str
+    sockets: Callable[[int, Clusters | None], algorithm.Sockets]
+    needs_clusters: bool
+    augment: Augment
+    lr_factors: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The numbers of a whole run; t0 is the first epoch of stage 2, momenta those of the target at start and end."""
+
+    epochs: int
+    t0: int
+    stages: tuple[Stage, Stage]
+    batch_size: int
+    base_lr: float
+    warmup_epochs: float
+    cosine_reaches_zero: bool
+    momenta: tuple[float, float]
+    n_clusters: int
+    restarts: int
+    max_iterations: int
+    reseed_empty: bool
+    evaluate_every: int
+    seed: int
+
+    def steps_per_epoch(self, n: int) -> int:
+        return n // self.batch_size
+
+    def clusters_due(self, finished: int) -> bool:
+        """Whether k-means runs after so many epochs: every epoch from t0 on, at the end, and when the log asks for it."""
+        logged = self.evaluate_every and finished % self.evaluate_every == 0
+        return bool(finished >= self.t0 or finished == self.epochs or logged)

@@ -1,0 +1,25 @@
+"""How far a run has come: with the weights, all that a checkpoint holds."""
+
+from dataclasses import dataclass, field
+
+from connr.kmeans import Clusters
+from connr.training.update import Updated
+
+
+@dataclass
+class State:
+    """Where to go on from; any position in training is (epoch, step), as all randomness is a function of it.
+
+    Attributes:
+        epoch: how many are finished.
+        step: how many steps of the next one are finished.
+        told: what each of those steps told, for the mean over the epoch.
+        seconds: that they took.
+        clusters: found after the last finished epoch, if they were due.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    told: list[Updated] = field(default_factory=list)
+    seconds: float = 0.0
+    clusters: Clusters | None = None

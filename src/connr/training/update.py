@@ -1,0 +1,72 @@
+"""Lines 3-9 of Algorithm 1: two views of a batch -> one update of the networks.
+
+Nothing here waits for the device: what a step tells stays a tensor until the end of the epoch.
+"""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.utils import get_total_norm
+
+from connr import algorithm
+from connr.frameworks import Framework
+from connr.ranks import ALONE, Ranks
+
+
+class Updated(NamedTuple):
+    """What a step tells, of the batch of all ranks: its loss, the share of anchors kept, the norm of the gradient."""
+
+    loss: Float[Tensor, ""]
+    kept: Float[Tensor, ""]
+    gradient: Float[Tensor, ""]
+
+
+def update(
+    framework: Framework,
+    optimizer: torch.optim.Optimizer,
+    views: tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]],
+    indices: Int[Tensor, " b"],
+    sockets: algorithm.Sockets,
+    target_momentum: float,
+    *,
+    ranks: Ranks = ALONE,
+    batch_size: int | None = None,
+    autocast: algorithm.Autocast = nullcontext,
+    backward: Callable[[Tensor], None] = Tensor.backward,
+) -> Updated:
+    """Loss, gradients, optimiser step, `framework.after_step`.
+
+    Args:
+        views, indices: of this rank's share of the batch.
+        batch_size: of all ranks together; None where there is one.
+        others: as `algorithm.step`.
+    """
+    n = len(indices) if batch_size is None else batch_size
+    gather, first = partial(ranks.gather, total=n), ranks.share(n).start
+    found = algorithm.step(framework, views, indices, sockets, gather, first, autocast)
+    optimizer.zero_grad()
+    backward(found.loss)
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    loss = added_up(gradients, found.loss.detach(), ranks)
+    norm = get_total_norm(gradients)
+    optimizer.step()
+    framework.after_step(target_momentum)
+    return Updated(loss, found.kept, norm)
+
+
+def added_up(gradients: list[Tensor], loss: Float[Tensor, ""], ranks: Ranks) -> Float[Tensor, ""]:
+    """The loss of all ranks; the gradients become theirs in place. A sum, as the ranks' losses sum to the batch's.
+
+    All travel in one message: it is the same on every rank to the bit, and so the weights stay.
+    """
+    if ranks.count == 1:
+        return loss
+    total = ranks.sum(torch.cat([*(gradient.flatten() for gradient in gradients), loss.view(1)]))
+    parts = total[:-1].split([gradient.numel() for gradient in gradients])
+    torch._foreach_copy_(gradients, [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)])
+    return total[-1]

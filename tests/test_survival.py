@@ -1,0 +1,289 @@
+"""Runs that are killed, stopped, starved of disk or tampered with: nothing is lost, nothing hangs, and it is said."""
+
+import errno
+import os
+import pickle
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import kill
+import pytest
+import torch
+from conftest import TINY
+from safetensors.torch import load_file, save_file
+
+from connr import recipe, run
+from connr.data import open_images
+from connr.errors import Diverged, InputError, NotWritten, RankLost, Stopped
+from connr.run_folder import RunFolder, read_lines
+from connr.training import Listener, checkpoint, clustering, health, loop
+
+SETTINGS = [*TINY, "kmeans.restarts=2"]
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return open_images("digits", 8, 1)
+
+
+@pytest.fixture(scope="module")
+def peace(tmp_path_factory, digits):
+    """A run of 5 epochs of 28 steps that nothing befell."""
+    folder = RunFolder(tmp_path_factory.mktemp("peace") / "run")
+    run.fit(recipe.load("digits", SETTINGS), digits, folder, device="cpu")
+    return folder
+
+
+def same(one, two):
+    return all(one_file.read_bytes() == two_file.read_bytes() for one_file, two_file in zip(files(one), files(two), strict=True))
+
+
+def files(folder):
+    return folder.assignments, folder.model
+
+
+def going_on(folder, digits, **named):
+    return run.fit(recipe.load("digits", SETTINGS), digits, folder, resume=folder.holds_a_run(), device="cpu", **named)
+
+
+@pytest.mark.parametrize(
+    "instant", [("half a checkpoint", 2, 0), ("after the rename", 3, 0), ("in k-means", 3, 0), ("in a step", 100, 0)]
+)
+def test_a_killed_run_goes_on_to_the_same_end(peace, digits, tmp_path, instant):
+    folder = RunFolder(tmp_path / "run")
+    assert kill.in_a_process(folder.path, SETTINGS, 1, False, instant) == -signal.SIGKILL
+    assert not folder.assignments.exists()
+    going_on(folder, digits)
+    assert same(folder, peace)
+    assert [record["epoch"] for record in read_lines(folder.events)] == [1, 2, 3, 4, 5]
+    assert not list(folder.path.rglob("*.tmp"))
+
+
+class After(Listener):
+    """Sends this process a signal after so many steps."""
+
+    def __init__(self, steps, number):
+        self.left, self.number = steps, number
+
+    def stepped(self):
+        self.left -= 1
+        if self.left == 0:
+            signal.raise_signal(self.number)
+
+
+@pytest.mark.parametrize(("number", "steps", "epoch", "step"), [(signal.SIGTERM, 10, 0, 10), (signal.SIGINT, 95, 3, 11)])
+def test_a_signal_finishes_the_step_and_saves(peace, digits, tmp_path, number, steps, epoch, step):
+    folder, before = RunFolder(tmp_path / "run"), signal.getsignal(number)
+    with pytest.raises(Stopped) as stop:
+        going_on(folder, digits, listener=After(steps, number))
+    assert stop.value.number == number
+    assert signal.getsignal(number) == before
+    assert checkpoint.checkpoints(folder.checkpoints)[-1] == checkpoint.at(folder.checkpoints, epoch, step)
+    heard = Counting()
+    going_on(folder, digits, listener=heard)
+    assert heard.steps == 5 * 28 - steps
+    assert same(folder, peace)
+    timeless = [[{**record, "seconds": 0} for record in read_lines(each.events)] for each in (folder, peace)]
+    assert timeless[0] == timeless[1]
+    assert all(checkpoint.position(path)[1] == 0 for path in checkpoint.checkpoints(folder.checkpoints))
+
+
+class Counting(Listener):
+    steps = 0
+
+    def stepped(self):
+        self.steps += 1
+
+
+def test_without_a_folder_ctrl_c_is_what_it_always_was(digits):
+    with pytest.raises(KeyboardInterrupt):
+        run.fit(recipe.load("digits", SETTINGS), digits, listener=After(3, signal.SIGINT), device="cpu")
+
+
+def command(*arguments, **named):
+    line = [sys.executable, "-m", "connr", *map(str, arguments)]
+    quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, **named}
+    return subprocess.Popen(line, env={**os.environ, "OMP_NUM_THREADS": "1"}, **quiet)
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(child) for child in file.read().split()]
+
+
+def until(what, seconds=90):
+    """Waits for something to become true; None when it does not."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := what():
+            return found
+        time.sleep(0.05)
+    return None
+
+
+LONG = [part for setting in (*SETTINGS, "train.epochs=400") for part in ("--set", setting)]
+
+
+def under_way(folder, epochs=1):
+    return until(lambda: len(checkpoint.checkpoints(folder.checkpoints)) >= epochs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
+def test_the_command_says_how_to_go_on(tmp_path, devices):
+    folder = RunFolder(tmp_path / "run")
+    process = command("fit", "digits", "--out", folder.path, "--devices", devices, *LONG)
+    assert under_way(folder), process.communicate()
+    taken = command("fit", "digits", "--out", folder.path, "--resume")
+    assert "a run is going on in" in taken.communicate(timeout=60)[0]
+    assert taken.returncode == 2
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, said
+    assert f"To go on: connr fit digits --out {folder.path} --resume" in said
+    last = checkpoint.checkpoints(folder.checkpoints)[-1]
+    assert checkpoint.position(last)[1] > 0  # within an epoch, not at its end
+    assert "Traceback" not in said
+    assert not folder.pixels.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="finds the ranks of a run in /proc")
+def test_a_lost_rank_takes_the_run_down_and_is_named(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    process = command("fit", "digits", "--out", folder.path, "--devices", 2, *LONG)
+    assert under_way(folder, 2), process.communicate()
+    ranks = [pid for pid in children(process.pid) if b"multiprocessing.spawn" in open(f"/proc/{pid}/cmdline", "rb").read()]
+    assert len(ranks) == 2
+    os.kill(ranks[1], signal.SIGKILL)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert f"connr: rank 1 (process {ranks[1]}) was ended by SIGKILL." in said
+    assert "To go on: connr fit digits" in said
+    assert "Traceback" not in said
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in ranks)
+    assert checkpoint.checkpoints(folder.checkpoints)
+
+
+def test_a_full_disk_is_named_and_the_last_checkpoint_whole(peace, digits, tmp_path, monkeypatch):
+    folder, real, written = RunFolder(tmp_path / "run"), checkpoint.save, []
+
+    def save(*arguments):
+        written.append(1)
+        if len(written) < 3:
+            return real(*arguments)
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # no file may grow over 1,000 bytes
+        try:
+            return real(*arguments)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", save)
+        with pytest.raises(NotWritten, match=r"File too large; all up to epoch-00002.safetensors is safe. Mend that"):
+            going_on(folder, digits)
+    assert not list(folder.path.rglob("*.tmp"))
+    going_on(folder, digits)
+    assert same(folder, peace)
+
+
+def test_a_folder_that_goes_away_is_named(digits, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+
+    class Vandal(Listener):
+        def finished_epoch(self, record):
+            shutil.rmtree(folder.path)
+
+    with pytest.raises(NotWritten, match=r"events.jsonl cannot be written: No such file or directory; there is no checkpoint yet"):
+        going_on(folder, digits, listener=Vandal())
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(digits, tmp_path, monkeypatch):
+    def mkdir(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("pathlib.Path.mkdir", mkdir)  # root may write anywhere
+    with pytest.raises(InputError, match=r"run cannot be written to: Read-only file system; choose another --out"):
+        run.fit(recipe.load("digits", SETTINGS), digits, RunFolder(tmp_path / "run"), device="cpu")
+
+
+def test_checkpoints_that_were_tampered_with_are_refused(peace, digits, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    shutil.copytree(peace.path, folder.path)
+    last = checkpoint.checkpoints(folder.checkpoints)[-1]
+    whole = last.read_bytes()
+    flipped = bytearray(whole)
+    flipped[-100] ^= 1
+    last.write_bytes(flipped)
+    with pytest.raises(InputError, match="has changed since it was written; remove it to go on from the one before"):
+        going_on(folder, digits)
+    last.write_bytes(whole[:-1])
+    with pytest.raises(InputError, match=r"cannot be read: .*; remove it"):
+        going_on(folder, digits)
+    torch.save({"framework": Vandalism()}, last)
+    with pytest.raises(InputError, match=r"cannot be read: .*; remove it"):
+        going_on(folder, digits)
+    last.write_bytes(pickle.dumps(Vandalism()))
+    with pytest.raises(InputError, match=r"cannot be read: .*; remove it"):
+        going_on(folder, digits)
+    tensors = load_file(peace.model)
+    save_file(tensors, last, {"run": '{"format": "connr-checkpoint-1"}'})
+    with pytest.raises(InputError, match="has format connr-checkpoint-1, should be connr-checkpoint-2"):
+        going_on(folder, digits)
+    last.unlink()
+    going_on(folder, digits)
+    assert same(folder, peace)
+
+
+class Vandalism:
+    def __reduce__(self):
+        return os._exit, (99,)
+
+
+def test_another_recipe_is_shown_and_a_comment_in_it_is_none(peace, digits, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    shutil.copytree(peace.path, folder.path)
+    folder.recipe.write_text("# what I tried first\n" + folder.recipe.read_text())
+    with pytest.raises(InputError, match=r"another recipe:(.|\n)*  - seed: 0\n  \+ seed: 7"):
+        run.fit(recipe.load("digits", SETTINGS, seed=7), digits, folder, resume=True, device="cpu")
+    assert going_on(folder, digits)
+
+
+def test_a_gradient_that_is_not_finite_is_told_by_step_and_not_saved(digits, tmp_path, monkeypatch):
+    folder, real, calls = RunFolder(tmp_path / "run"), loop.update, []
+
+    def update(*arguments, **named):
+        calls.append(1)
+        told = real(*arguments, **named)
+        return told._replace(gradient=told.gradient * float("inf")) if len(calls) == 28 + 9 else told
+
+    monkeypatch.setattr(loop, "update", update)
+    with pytest.raises(Diverged, match=r"norm of its gradient inf in step 9 of epoch 2; try a lower train.base_lr than 0.8"):
+        going_on(folder, digits)
+    assert checkpoint.checkpoints(folder.checkpoints) == [checkpoint.after(folder.checkpoints, 1)]
+
+
+def test_collapse_and_lopsided_clusters_are_told():
+    features = torch.nn.functional.normalize(torch.randn(100, 8) * 1e-3 + 1, dim=1)
+    std = clustering.spread(features, 100, clustering.Ranks())
+    assert std < health.COLLAPSED < clustering.spread(torch.nn.functional.normalize(torch.randn(100, 8), dim=1), 100, clustering.Ranks())
+    clusters = clustering.Clusters(torch.zeros(3, 8), torch.tensor([0] * 99 + [1]), 0.0)
+    assert [said.split()[0] for said in health.warnings(clusters, std)] == ["the", "99.0%", "1"]
+    assert health.warnings(clusters._replace(assignments=torch.arange(99) % 3), 0.9) == []
+
+
+def test_a_collapsed_run_says_so_in_its_log(digits, tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path / "run")
+    monkeypatch.setattr(health, "COLLAPSED", 10.0)
+    going_on(folder, digits)
+    assert "the features have collapsed" in read_lines(folder.events)[-1]["warnings"][0]
+
+
+def test_a_lost_rank_is_an_error_of_its_own():
+    assert issubclass(RankLost, RuntimeError)
+    assert not issubclass(Stopped, RuntimeError)
