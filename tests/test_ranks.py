@@ -1,0 +1,66 @@
+import os
+import time
+
+import pytest
+import torch
+from processes import RankFailed, on_ranks
+
+from connr.ranks import ALONE, ProcessGroup, Ranks
+
+
+def told(total):
+    """All that a rank can ask, of `total` rows."""
+    ranks = ProcessGroup()
+    own = torch.arange(total, dtype=torch.float32).view(-1, 1).repeat(1, 3)[ranks.share(total)]
+    summed = torch.full((2,), ranks.rank + 0.1)
+    assert ranks.sum(summed) is summed
+    rows = [ranks.gather(own), ranks.gather(own[:, 0] > 1), ranks.gather(own[:0])]
+    return ranks.rank, ranks.count, ranks.share(total), rows, summed
+
+
+@pytest.mark.parametrize(("count", "total"), [(1, 5), (2, 5), (4, 2)])
+def test_ranks_share_gather_and_sum(count, total):
+    whole = torch.arange(total, dtype=torch.float32).view(-1, 1).repeat(1, 3)
+    everyone = on_ranks(count, told, total)
+    for at, (rank, size, share, (rows, flags, none), summed) in enumerate(everyone):
+        assert (rank, size) == (at, count)
+        assert share.stop - share.start in (total // count, -(-total // count))
+        assert torch.equal(rows, whole)
+        assert torch.equal(flags, whole[:, 0] > 1)
+        assert none.shape == (0, 3)
+        assert torch.equal(summed, everyone[0][-1])
+        assert summed.tolist() == pytest.approx([sum(range(count)) + 0.1 * count] * 2)
+
+
+def test_shares_are_all_rows_once_in_order():
+    for total in range(12):
+        for count in range(1, 6):
+            ranks = Ranks()
+            ranks.count, rows = count, []
+            for ranks.rank in range(count):
+                rows += range(total)[ranks.share(total)]
+            assert rows == list(range(total))
+
+
+def test_alone_there_is_nothing_to_exchange():
+    rows = torch.randn(3, 2)
+    assert ALONE.gather(rows) is rows
+    assert ALONE.sum(rows) is rows
+    assert ALONE.share(3) == slice(0, 3)
+
+
+def fails_on_the_last(how):
+    if ProcessGroup().rank == 1:
+        if how == "raises":
+            raise ValueError("rank one is unwell")
+        if how == "dies":
+            os._exit(7)
+    time.sleep(60)
+
+
+@pytest.mark.parametrize(("how", "says"), [("raises", "rank one is unwell"), ("dies", "rank 1 died .* 7"), ("hangs", "in 6 s")])
+def test_the_helper_itself_neither_hangs_nor_hides_a_failure(how, says):
+    began = time.monotonic()
+    with pytest.raises(RankFailed, match=says):
+        on_ranks(2, fails_on_the_last, how, timeout=6 if how == "hangs" else 50)
+    assert time.monotonic() - began < 45
