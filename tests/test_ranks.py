@@ -58,7 +58,9 @@ def fails_on_the_last(how):
     time.sleep(60)
 
 
-@pytest.mark.parametrize(("how", "says"), [("raises", "rank one is unwell"), ("dies", "rank 1 died .* 7"), ("hangs", "in 6 s")])
+@pytest.mark.parametrize(
+    ("how", "says"), [("raises", "rank one is unwell"), ("dies", "rank 1 died .* 7"), ("hangs", "in 6 s")]
+)
 def test_the_helper_itself_neither_hangs_nor_hides_a_failure(how, says):
     began = time.monotonic()
     with pytest.raises(RankFailed, match=says):
