@@ -5,10 +5,14 @@ import torch
 from conftest import tied_features, unit_rows
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import on_ranks
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits, make_blobs
 
-from connr.kmeans import assign, kmeans, plus_plus, recompute
+from connr.kmeans import kmeans
+from connr.kmeans.lloyd import Lloyd, assign
+from connr.kmeans.start import plus_plus
+from connr.ranks import ProcessGroup
 
 
 def datasets():
@@ -36,6 +40,10 @@ def test_inertia_is_within_a_hundredth_of_scikit_learn(x, k):
     assert (distances[np.arange(len(x)), ours.assignments] <= distances.min(axis=1) * (1 + 1e-4) + 1e-5).all()
 
 
+def iterate(points, centroids, **options):
+    return Lloyd(points, len(points), "euclidean", **options).step(centroids, torch.arange(len(centroids)))
+
+
 def distance_to(points, i, centroids, assignments):
     return oracles.squared(points[i].tolist(), centroids[assignments[i]].tolist())
 
@@ -45,7 +53,7 @@ def test_an_iteration_is_the_oracle(points, data):
     k = data.draw(st.integers(1, min(4, len(points))))
     starts = [data.draw(st.lists(st.integers(0, len(points) - 1), min_size=k, max_size=k)) for _ in range(2)]
     centroids = points[torch.tensor(starts)] + torch.arange(k).view(1, k, 1) * 2**-6  # exact, and no two the same
-    new, (assignments, _) = recompute(points, centroids, "euclidean"), assign(points, centroids)
+    new, (assignments, _) = iterate(points, centroids), assign(points, centroids)
     for restart in range(2):
         expected_assignments, expected = oracles.lloyd(points.tolist(), centroids[restart].tolist())
         assert assignments[:, restart].tolist() == expected_assignments
@@ -65,9 +73,19 @@ def test_an_iteration_is_the_oracle(points, data):
 
 
 def test_empty_clusters_are_reseeded_at_the_farthest_points():
-    points = torch.tensor([[0.0], [1.0], [2.0], [50.0], [90.0]])
-    centroids = torch.tensor([[[1.0], [1000.0], [2000.0]]])
-    assert recompute(points, centroids, "euclidean").flatten().tolist() == pytest.approx([28.6, 90.0, 50.0])
+    points = torch.tensor([[0.0], [0.01], [0.02], [0.5], [0.9]])
+    centroids = torch.tensor([[[0.01], [10.0], [20.0]]])
+    assert iterate(points, centroids).flatten().tolist() == pytest.approx([0.286, 0.9, 0.5])
+
+
+def test_the_sums_follow_the_points_that_change_their_cluster():
+    points = unit_rows(200, 3, 0)
+    lloyd, restart = Lloyd(points, len(points), "euclidean"), torch.tensor([0])
+    centroids = points[:5].unsqueeze(0)
+    for _ in range(10):
+        after = lloyd.step(centroids, restart)
+        assert torch.equal(after, iterate(points, centroids))
+        centroids = after
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -136,4 +154,60 @@ def test_bad_input_is_refused():
 
 def test_empty_clusters_can_be_left_where_they_are():
     points, centroids = torch.tensor([[0.0], [1.0]]), torch.tensor([[[0.5], [1000.0]]])
-    assert recompute(points, centroids, "euclidean", reseed_empty=False).flatten().tolist() == [0.5, 1000.0]
+    assert iterate(points, centroids, reseed_empty=False).flatten().tolist() == [0.5, 1000.0]
+
+
+def shards():
+    """Name, points, K, options: what k-means meets, on ranks with many rows, fewer than K, and none."""
+    lumps = torch.tensor([[0.0, 0.0], [0.0, 1.0], [3.0, 0.0], [3.0, 3.0]])
+    yield "digits", torch.from_numpy(load_digits().data[:601]).float(), 10, {"restarts": 4}
+    yield "doubles", torch.from_numpy(make_blobs(203, 3, centers=6, random_state=0)[0]), 6, {"restarts": 3}
+    yield "sphere", unit_rows(50, 6, 1).float(), 15, {"metric": "cosine"}  # fewer rows than K on each of 4
+    yield "duplicates", lumps.repeat(9, 1), 7, {}  # 4 points for 7 clusters: some stay empty
+    yield "far out", torch.cat([torch.randn(40, 2, generator=torch.Generator().manual_seed(2)), 1e3 * lumps]), 12, {}
+    yield "few", lumps[:3], 2, {}  # with 4 ranks, one has none
+    yield "one", lumps[1:2], 1, {}
+
+
+def clustered():
+    """This rank's part of the clusters of all `shards`."""
+    ranks = ProcessGroup()
+    return [kmeans(x[ranks.share(len(x))], k, ranks=ranks, **options) for _, x, k, options in shards()]
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_ranks_find_together_what_one_process_finds(count):
+    parts = on_ranks(count, clustered)
+    for at, (name, x, k, options) in enumerate(shards()):
+        alone, found = kmeans(x, k, **options), [part[at] for part in parts]
+        assert torch.equal(torch.cat([each.assignments for each in found]), alone.assignments), name
+        for each in found:
+            assert torch.equal(each.centroids, found[0].centroids), name
+            assert each.inertia == found[0].inertia == pytest.approx(alone.inertia, rel=1e-6), name
+        assert torch.allclose(found[0].centroids, alone.centroids, rtol=1e-5, atol=1e-6), name
+
+
+def reseeded():
+    ranks = ProcessGroup()
+    points = torch.tensor([[0.0], [0.01], [0.5], [0.02], [0.9], [0.5]])[[slice(0, 1), slice(1, 1), slice(1, 6)][ranks.rank]]
+    return Lloyd(points, 6, "euclidean", ranks=ranks).step(torch.tensor([[[0.01], [10.0], [20.0]]]), torch.tensor([0]))
+
+
+def test_an_empty_cluster_is_reseeded_at_the_farthest_point_of_any_rank():
+    for means in on_ranks(3, reseeded):
+        assert means.flatten().tolist() == pytest.approx([1.93 / 6, 0.9, 0.5])
+
+
+def refused():
+    ranks, says = ProcessGroup(), []
+    for x, k in ((torch.zeros(2, 2), 5), (torch.full((3, 2), torch.nan if ranks.rank else 0.0), 2)):
+        with pytest.raises(ValueError) as caught:  # noqa: PT011 - the caller looks
+            kmeans(x, k, ranks=ranks)
+        says.append(str(caught.value))
+    return says
+
+
+def test_bad_input_of_one_rank_is_refused_on_all():
+    for says in on_ranks(2, refused):
+        assert "n_samples=4" in says[0]
+        assert "NaN or infinity" in says[1]
