@@ -88,7 +88,9 @@ def test_the_losses_of_two_ranks_sum_to_the_loss_of_the_whole_batch(framework, v
         def gather(mine):
             return keys if mine.is_floating_point() else torch.arange(12)
 
-        found = algorithm.concordance(framework, views[0][rows], views[1][rows], torch.arange(12)[rows], sockets, gather, rows.start)
+        found = algorithm.concordance(
+            framework, views[0][rows], views[1][rows], torch.arange(12)[rows], sockets, gather, rows.start
+        )
         assert torch.equal(found.kept, whole.kept)
         halves.append(found.loss.item())
     assert sum(halves) == pytest.approx(whole.loss.item(), rel=1e-12)

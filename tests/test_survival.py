@@ -39,7 +39,9 @@ def peace(tmp_path_factory, digits):
 
 
 def same(one, two):
-    return all(one_file.read_bytes() == two_file.read_bytes() for one_file, two_file in zip(files(one), files(two), strict=True))
+    return all(
+        one_file.read_bytes() == two_file.read_bytes() for one_file, two_file in zip(files(one), files(two), strict=True)
+    )
 
 
 def files(folder):
@@ -199,7 +201,9 @@ def test_a_folder_that_goes_away_is_named(digits, tmp_path):
         def finished_epoch(self, record):
             shutil.rmtree(folder.path)
 
-    with pytest.raises(NotWritten, match=r"events.jsonl cannot be written: No such file or directory; there is no checkpoint yet"):
+    with pytest.raises(
+        NotWritten, match=r"events.jsonl cannot be written: No such file or directory; there is no checkpoint yet"
+    ):
         going_on(folder, digits, listener=Vandal())
 
 
@@ -271,7 +275,11 @@ def test_a_gradient_that_is_not_finite_is_told_by_step_and_not_saved(digits, tmp
 def test_collapse_and_lopsided_clusters_are_told():
     features = torch.nn.functional.normalize(torch.randn(100, 8) * 1e-3 + 1, dim=1)
     std = clustering.spread(features, 100, clustering.Ranks())
-    assert std < health.COLLAPSED < clustering.spread(torch.nn.functional.normalize(torch.randn(100, 8), dim=1), 100, clustering.Ranks())
+    assert (
+        std
+        < health.COLLAPSED
+        < clustering.spread(torch.nn.functional.normalize(torch.randn(100, 8), dim=1), 100, clustering.Ranks())
+    )
     clusters = clustering.Clusters(torch.zeros(3, 8), torch.tensor([0] * 99 + [1]), 0.0)
     assert [said.split()[0] for said in health.warnings(clusters, std)] == ["the", "99.0%", "1"]
     assert health.warnings(clusters._replace(assignments=torch.arange(99) % 3), 0.9) == []

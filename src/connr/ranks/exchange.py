@@ -17,7 +17,7 @@ class Ranks:
     count: int = 1
 
     def share(self, n: int, rank: int | None = None) -> slice:
-        """The rows of n that are this rank's, or another's: contiguous, in rank order, and as many to each, give or take one."""
+        """The rows of n that are this rank's, or another's: contiguous, in rank order, to each as many, give or take one."""
         rank = self.rank if rank is None else rank
         return slice(rank * n // self.count, (rank + 1) * n // self.count)
 
