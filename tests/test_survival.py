@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import kill
 import pytest
@@ -18,7 +19,8 @@ from safetensors.torch import load_file, save_file
 
 from connr import recipe, run
 from connr.data import open_images
-from connr.errors import Diverged, InputError, NotWritten, RankLost, Stopped
+from connr.errors import Diverged, InputError, NotWritten, Stopped
+from connr.ranks import ALONE
 from connr.run_folder import RunFolder, read_lines
 from connr.training import Listener, checkpoint, clustering, health, loop
 
@@ -39,13 +41,7 @@ def peace(tmp_path_factory, digits):
 
 
 def same(one, two):
-    return all(
-        one_file.read_bytes() == two_file.read_bytes() for one_file, two_file in zip(files(one), files(two), strict=True)
-    )
-
-
-def files(folder):
-    return folder.assignments, folder.model
+    return kill.result(one.path) == kill.result(two.path)
 
 
 def going_on(folder, digits, **named):
@@ -113,8 +109,7 @@ def command(*arguments, **named):
 
 
 def children(pid):
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return [int(child) for child in file.read().split()]
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def until(what, seconds=90):
@@ -154,12 +149,12 @@ def test_the_command_says_how_to_go_on(tmp_path, devices):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="finds the ranks of a run in /proc")
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the ranks of a run in /proc")
 def test_a_lost_rank_takes_the_run_down_and_is_named(tmp_path):
     folder = RunFolder(tmp_path / "run")
     process = command("fit", "digits", "--out", folder.path, "--devices", 2, *LONG)
     assert under_way(folder, 2), process.communicate()
-    ranks = [pid for pid in children(process.pid) if b"multiprocessing.spawn" in open(f"/proc/{pid}/cmdline", "rb").read()]
+    ranks = [pid for pid in children(process.pid) if b"multiprocessing.spawn" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     assert len(ranks) == 2
     os.kill(ranks[1], signal.SIGKILL)
     said, _ = process.communicate(timeout=60)
@@ -167,7 +162,7 @@ def test_a_lost_rank_takes_the_run_down_and_is_named(tmp_path):
     assert f"connr: rank 1 (process {ranks[1]}) was ended by SIGKILL." in said
     assert "To go on: connr fit digits" in said
     assert "Traceback" not in said
-    assert not any(os.path.exists(f"/proc/{pid}") for pid in ranks)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
     assert checkpoint.checkpoints(folder.checkpoints)
 
 
@@ -198,12 +193,10 @@ def test_a_folder_that_goes_away_is_named(digits, tmp_path):
     folder = RunFolder(tmp_path / "run")
 
     class Vandal(Listener):
-        def finished_epoch(self, record):
+        def finished_epoch(self, _):
             shutil.rmtree(folder.path)
 
-    with pytest.raises(
-        NotWritten, match=r"events.jsonl cannot be written: No such file or directory; there is no checkpoint yet"
-    ):
+    with pytest.raises(NotWritten, match=r"events.jsonl cannot be written: No such file .*; there is no checkpoint yet"):
         going_on(folder, digits, listener=Vandal())
 
 
@@ -273,13 +266,9 @@ def test_a_gradient_that_is_not_finite_is_told_by_step_and_not_saved(digits, tmp
 
 
 def test_collapse_and_lopsided_clusters_are_told():
-    features = torch.nn.functional.normalize(torch.randn(100, 8) * 1e-3 + 1, dim=1)
-    std = clustering.spread(features, 100, clustering.Ranks())
-    assert (
-        std
-        < health.COLLAPSED
-        < clustering.spread(torch.nn.functional.normalize(torch.randn(100, 8), dim=1), 100, clustering.Ranks())
-    )
+    tight, wide = (torch.nn.functional.normalize(torch.randn(100, 8) * width + 1, dim=1) for width in (1e-3, 100))
+    std = clustering.spread(tight, 100, ALONE)
+    assert std < health.COLLAPSED < clustering.spread(wide, 100, ALONE) < 1.1
     clusters = clustering.Clusters(torch.zeros(3, 8), torch.tensor([0] * 99 + [1]), 0.0)
     assert [said.split()[0] for said in health.warnings(clusters, std)] == ["the", "99.0%", "1"]
     assert health.warnings(clusters._replace(assignments=torch.arange(99) % 3), 0.9) == []
@@ -290,8 +279,3 @@ def test_a_collapsed_run_says_so_in_its_log(digits, tmp_path, monkeypatch):
     monkeypatch.setattr(health, "COLLAPSED", 10.0)
     going_on(folder, digits)
     assert "the features have collapsed" in read_lines(folder.events)[-1]["warnings"][0]
-
-
-def test_a_lost_rank_is_an_error_of_its_own():
-    assert issubclass(RankLost, RuntimeError)
-    assert not issubclass(Stopped, RuntimeError)
