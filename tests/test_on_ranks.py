@@ -1,5 +1,8 @@
 """A run on several processes is the run of one: the same batches, views, neighbours, filter, sums."""
 
+import csv
+import shutil
+
 import pytest
 import torch
 from conftest import TINY
@@ -8,7 +11,10 @@ from processes import on_ranks
 from connr import recipe, run
 from connr.augment import Augment
 from connr.data import ImageSet, open_images
+from connr.errors import InputError
 from connr.ranks import ALONE, ProcessGroup
+from connr.ranks.batch_norm import BatchNormOverRanks
+from connr.run_folder import RunFolder, read_lines
 from connr.training import Listener, loop
 
 FRAMEWORKS = {  # each over both stages: 2 epochs of 6 steps alone, 2 with neighbours and the filter
@@ -67,3 +73,83 @@ def test_in_single_precision_they_drift_apart_by_rounding_only():
     losses, *_ = trained("byol", ALONE, ["train.base_lr=0.01", "train.epochs=2"], torch.float32)
     two, *_ = on_ranks(2, trained, "byol", None, ["train.base_lr=0.01", "train.epochs=2"], torch.float32)[0]
     assert two[:4] == pytest.approx(losses[:4], abs=1e-5)
+
+
+def of_own_batches(rank_norm):
+    ranks = ProcessGroup()
+    r = recipe.load("digits", [*SHORT, "train.epochs=2", f"train.batch_norm={'rank' if rank_norm else 'synchronised'}"])
+    images = digits(390)
+    job = run.Job(r, images, images.statistics(), images.fingerprint(), None, None, "cpu")
+    part = run.prepared(job, ranks)
+    kinds = {type(module) for module in part.framework.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)}
+    run.train_here(job, part, ranks, Listener())
+    return kinds, part.framework.state_dict()
+
+
+@pytest.mark.parametrize("rank_norm", [True, False])
+def test_batch_norm_is_over_all_ranks_or_each_rank_by_itself(rank_norm):
+    """Either way every rank ends with one network."""
+    (kinds, one), (_, other) = on_ranks(2, of_own_batches, rank_norm)
+    assert (BatchNormOverRanks in kinds) != rank_norm
+    assert all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_batch_norm_over_ranks_is_torchs(affine):
+    """One rank, against torch: output, gradients, running statistics, and `eval`."""
+    theirs = torch.nn.Sequential(torch.nn.BatchNorm2d(3, affine=affine)).double()
+    ours = torch.nn.Sequential(BatchNormOverRanks(torch.nn.BatchNorm2d(3, affine=affine), ALONE)).double()
+    if affine:
+        for network in (theirs, ours):
+            torch.nn.init.constant_(network[0].weight, 1.5)
+    results = []
+    for network in (theirs, ours):
+        rows = torch.randn(6, 3, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
+        found = network(rows)
+        found.pow(3).sum().backward()
+        results.append([found, rows.grad, network[0].running_mean, network[0].running_var, network.eval()(rows)])
+    for their, our in zip(*results, strict=True):
+        assert torch.allclose(their, our, atol=1e-12)
+
+
+def fitted(folder, devices, resume=False, settings=SHORT):
+    return run.fit(recipe.load("digits", settings), digits(390), folder, resume=resume, device="cpu", devices=devices)
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_and_one_that_changes_their_number(tmp_path):
+    """The whole of `run.fit`: the same clusters, a line an epoch, and a resume from 2 to 1."""
+    alone, pair, changed = (RunFolder(tmp_path / name) for name in ("alone", "pair", "changed"))
+    heard = Heard()
+    fitted(alone, 1)
+    run.fit(recipe.load("digits", SHORT), digits(390), pair, device="cpu", devices=2, listener=heard)
+    assert heard.steps == 24
+    assert [record["epoch"] for record in read_lines(pair.events)] == [1, 2, 3, 4]
+    assert not pair.pixels.exists()
+    assert [row["path"] for row in rows(pair)] == [row["path"] for row in rows(alone)]
+    shutil.copytree(pair.path, changed.path)
+    for path in (changed.assignments, changed.checkpoints / "epoch-00004.safetensors"):
+        path.unlink()
+    fitted(changed, 1, resume=True)
+    same = sum(one["cluster"] == two["cluster"] for one, two in zip(rows(changed), rows(pair), strict=True))
+    assert same >= 0.95 * 390  # single precision, one epoch apart
+    in_memory = run.fit(recipe.load("digits", SHORT), digits(390), device="cpu", devices=2)
+    assert in_memory.assigned.clusters.tolist() == [int(row["cluster"]) for row in rows(pair)]
+
+
+class Heard(Listener):
+    steps = 0
+
+    def stepped(self):
+        self.steps += 1
+
+
+def rows(folder):
+    with open(folder.assignments, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_more_devices_than_there_are_is_refused(tmp_path):
+    with pytest.raises(InputError, match="devices=0 should be at least 1"):
+        fitted(RunFolder(tmp_path / "run"), 0)
+    assert not (tmp_path / "run").exists()

@@ -204,23 +204,25 @@ def train_here(
             raise Stopped(request.signal or asked.number) from None
 
 
-def train_on_rank(ranks: Ranks, send: Callable[..., None], job: Job, shape: tuple[int, ...], pixels: Path) -> None:
+def train_on_rank(ranks: Ranks, send: Callable[..., None], job: Job, pixels: Path) -> None:
     """What each process of `launch.on_ranks` does; the pixels are a file that all of them map."""
-    stored = torch.from_file(str(pixels), size=math.prod(shape), dtype=torch.uint8).view(shape)
+    shape = job.images.images.shape
+    stored = torch.from_file(str(pixels), size=shape.numel(), dtype=torch.uint8).view(shape)
     job = job._replace(images=replace(job.images, images=stored))
     listener = Told(send) if ranks.rank == 0 else Listener()
     train_here(job, prepared(job, ranks), ranks, listener, (signal.SIGTERM,))
 
 
 @contextmanager
-def _pixels_on_disk(job: Job) -> Iterator[tuple[Job, tuple[int, ...], Path]]:
+def _pixels_on_disk(job: Job) -> Iterator[tuple[Job, Path]]:
     """The arguments of `train_on_rank`: a job that is light to send, and its pixels in a file of the run folder."""
     assert job.folder is not None
     path, pixels = job.folder.pixels, job.images.images
     try:
         with open(path, "wb") as file:
             pixels.contiguous().numpy().tofile(file)
-        yield job._replace(images=replace(job.images, images=pixels[:0])), tuple(pixels.shape), path
+        light = torch.zeros(1, dtype=torch.uint8).expand(pixels.shape)  # the shape, and one byte
+        yield job._replace(images=replace(job.images, images=light)), path
     finally:
         path.unlink(missing_ok=True)
 

@@ -1,5 +1,6 @@
 """What all commands share: the app, errors as one line, common options. Nothing heavy is imported here."""
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -40,7 +41,12 @@ Set = Annotated[
 
 
 def console() -> Console:
-    return Console(soft_wrap=True)
+    return Console(soft_wrap=True, quiet=not speaks())
+
+
+def speaks() -> bool:
+    """Whether this process is the one that talks and writes: always, but under `torchrun` only its first."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 @app.callback(invoke_without_command=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from connr.cli.app import Device, Set, app, console, print_scores
+from connr.cli.app import Device, Set, app, console, print_scores, speaks
 from connr.errors import InputError, NotWritten, RankLost, Stopped
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ def fit(
     if resume and out is None:
         raise InputError("--resume needs --out: the folder of the run to go on with.")
     folder = RunFolder(out or next_free(Path("runs"), Path(data).stem or "run"))
-    folder.check(resume)
+    if speaks():
+        folder.check(resume)
     settings = (settings or []) + (["data.labels_from_folders=true"] if labels_from_folders else [])
     r = _recipe_of(data, recipe, settings, folder if resume else None, clusters=clusters, seed=seed)
 
@@ -61,7 +62,7 @@ def fit(
         screen.print(f"{len(images.skipped)} pictures could not be read and are left out; see {folder.skipped}.")
     again = f"connr fit {shlex.quote(data)} --out {shlex.quote(str(folder.path))} --resume"
     try:
-        with ProgressBar(screen, quiet) as bar:
+        with ProgressBar(screen, quiet or not speaks()) as bar:
             fitted = run.fit(r, images, folder, resume=resume, device=device, devices=devices, listener=bar)
     except Stopped as stop:
         screen.print(f"\nStopped, and saved. To go on: {again}")
@@ -69,6 +70,8 @@ def fit(
     except (NotWritten, RankLost) as fault:
         screen.print(f"\nTo go on: {again}")
         raise fault
+    if not speaks():
+        return
     write_bytes(folder.picture, cluster_sheet(images.images, fitted.assigned, len(fitted.model.centroids)))
     if images.labelled:
         print_scores(run.evaluate(folder), screen)

@@ -28,6 +28,17 @@ def synchronise(network: nn.Module, ranks: Ranks) -> None:
                 setattr(parent, name, BatchNormOverRanks(child, ranks))
 
 
+def average(network: nn.Module, ranks: Ranks) -> None:
+    """Gives batch norms that each rank keeps for itself the mean of all ranks' running statistics; others are left alone."""
+    if ranks.count == 1:
+        return
+    for norm in network.modules():
+        if isinstance(norm, _BatchNorm) and not isinstance(norm, BatchNormOverRanks | nn.SyncBatchNorm):
+            for statistic in (norm.running_mean, norm.running_var):
+                if statistic is not None:
+                    statistic.copy_(ranks.sum(statistic.clone()) / ranks.count)
+
+
 class BatchNormOverRanks(_BatchNorm):
     """Takes the place, the parameters and the buffers of another batch norm."""
 

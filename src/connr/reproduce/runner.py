@@ -14,13 +14,12 @@ from typing import Any, NamedTuple
 import torch
 
 from connr import experiment, recipe, run
-from connr.algorithm import step
 from connr.data import ImageSet
 from connr.errors import InputError
 from connr.recipe import Recipe
 from connr.reproduce.tables import TABLES, Row
 from connr.run_folder import RunFolder
-from connr.training import Listener, checkpoint
+from connr.training import Listener, checkpoint, update
 
 GPU_FLOPS = 60e12  # per second, what a data-centre GPU is assumed to sustain on these networks; an estimate, not a measurement
 
@@ -143,11 +142,7 @@ def _one_step(r: Recipe, batch: int) -> Callable[[], Any]:
 
     def one() -> None:
         views = stage.augment(pixels, generator), stage.augment(pixels, generator)
-        result = step(framework, views, torch.arange(batch), stage.sockets(0, None))
-        optimizer.zero_grad()
-        result.loss.backward()
-        optimizer.step()
-        framework.after_step(0.99)
+        update(framework, optimizer, views, torch.arange(batch), stage.sockets(0, None), 0.99)
 
     return one
 

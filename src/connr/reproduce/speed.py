@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 
-from connr import algorithm, experiment
+from connr import experiment
 from connr.kmeans import Clusters
 from connr.randomness import stream
 from connr.recipe import Recipe
+from connr.training import update
 
 PAPER = {  # it/s at batch 256 on one RTX 3090
     "cifar10": (7.74, 7.68),
@@ -42,11 +43,7 @@ def compare(r: Recipe, rounds: int, device: torch.device) -> dict[str, Any]:
         sockets = part.sockets(plan.t0 if stage else 0, clusters)
         _wait(device)
         began = time.perf_counter()
-        result = algorithm.step(framework, views, indices, sockets)
-        optimizer.zero_grad()
-        result.loss.backward()
-        optimizer.step()
-        framework.after_step(0.99)
+        update(framework, optimizer, views, indices, sockets, 0.99)
         _wait(device)
         return time.perf_counter() - began
 

@@ -15,6 +15,7 @@ from connr.frameworks import Framework
 from connr.kmeans import Clusters
 from connr.randomness import stream
 from connr.ranks import ALONE, Ranks
+from connr.ranks.batch_norm import average
 from connr.schedules import target_momentum, warmup_cosine
 from connr.training import health
 from connr.training.clustering import cluster
@@ -64,6 +65,7 @@ def train(
         for batch in islice(batches(n, plan.batch_size, plan.seed, epoch), state.step, None):
             state.seconds = time.monotonic() - began
             if ranks.any(stop()):
+                average(framework, ranks)
                 raise Stopped
             at = epoch * per_epoch + state.step
             lr = plan.base_lr * plan.batch_size / 256 * warmup_cosine(at, steps, warmup, plan.cosine_reaches_zero)
@@ -95,6 +97,7 @@ def train(
         loss, kept, gradient = means(state.told, epoch, plan)
         state.epoch, state.step, state.told, state.seconds, state.clusters = epoch + 1, 0, [], 0.0, None
         feature_std, warnings = None, list[str]()
+        average(framework, ranks)
         if plan.clusters_due(state.epoch):
             state.clusters, feature_std = cluster(framework, images, plan, state.epoch, ranks)
             warnings = health.warnings(state.clusters, feature_std)
