@@ -49,7 +49,7 @@ def account(r: Run) -> dict[str, str]:
     neighbours = 2 * (2 * r.batch**2 * r.d + 6 * r.batch**3)
     lloyd = 2 * own * r.k * r.restarts * r.d
     start = 2 * own * r.k * r.restarts * candidates * r.d
-    steps = r.n // r.batch
+    sums, steps = r.iterations * kmeans_traffic(r), r.n // r.batch
     return {
         "pixels, all on one device": size(r.n * 3 * r.px**2),
         "pixels, this rank's share": size(own * 3 * r.px**2),
@@ -65,7 +65,7 @@ def account(r: Run) -> dict[str, str]:
         "epoch, features": f"{own * r.flops:.2g} operations, {own * r.flops / FLOPS:.0f} s",
         "epoch, k-means++": f"{start:.2g} operations, {start / FLOPS:.1f} s, {r.k:,} rounds of 3 messages",
         "epoch, Lloyd": f"{r.iterations * lloyd:.2g} operations, {r.iterations * lloyd / FLOPS:.0f} s",
-        "epoch, Lloyd's traffic": f"{size(r.iterations * kmeans_traffic(r))}, {2 * r.iterations * kmeans_traffic(r) / link:.1f} s",
+        "epoch, Lloyd's traffic": f"{size(sums)}, {2 * sums / link:.1f} s",
     }
 
 
@@ -120,16 +120,8 @@ def counted(ranks: object, send: object, batch: int) -> None:
     def step() -> None:
         views = plan.stages[0].augment.normalise(pixels), plan.stages[0].augment.normalise(pixels)
         optimizer = experiment.optimizer_for(r, framework)
-        update(
-            framework,
-            optimizer,
-            views,
-            torch.arange(batch)[own],
-            plan.stages[0].sockets(0, None),
-            0.9,
-            ranks=ranks,
-            batch_size=batch,
-        )
+        indices, sockets = torch.arange(batch)[own], plan.stages[0].sockets(0, None)
+        update(framework, optimizer, views, indices, sockets, 0.9, ranks=ranks, batch_size=batch)
 
     plain = bytes_of(step)
     synchronise(framework, ranks)
