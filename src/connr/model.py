@@ -12,11 +12,17 @@ from connr.training.features import extract
 
 
 class Assigned(NamedTuple):
-    """Per image: its cluster, the distance |f - c| to the centroid in [0, 2], the boundary ratio of Eq. 11."""
+    """Per image: its cluster, the distance d_own = |f - c|, the boundary ratio of Eq. 11, the next cluster."""
 
     clusters: Int[Tensor, " n"]
     distances: Float[Tensor, " n"]
     ratios: Float[Tensor, " n"]
+    runners_up: Int[Tensor, " n"]
+
+    @property
+    def confidences(self) -> Float[Tensor, " n"]:
+        """1 - ratio = 1 - d_own / d_next in [0, 1]: 1 on the centroid, 0 half-way to the next one. Not a probability."""
+        return (1 - self.ratios).clamp(0, 1)
 
 
 class Model:
@@ -50,8 +56,9 @@ class Model:
 
 
 def place(features: Float[Tensor, "n d"], centroids: Float[Tensor, "K d"]) -> Assigned:
-    """Features -> nearest centroid, distance to it, boundary ratio; on the CPU."""
+    """Features -> nearest centroid, distance to it, boundary ratio, next centroid; on the CPU."""
     distances = torch.cdist(features, centroids, compute_mode="donot_use_mm_for_euclid_dist")
     nearest = distances.min(dim=1)
+    runners_up = distances.scatter(1, nearest.indices.unsqueeze(1), torch.inf).argmin(dim=1)
     ratios = boundary_ratio(features, centroids, nearest.indices)
-    return Assigned(nearest.indices.cpu(), nearest.values.cpu(), ratios.cpu())
+    return Assigned(nearest.indices.cpu(), nearest.values.cpu(), ratios.cpu(), runners_up.cpu())

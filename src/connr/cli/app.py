@@ -7,7 +7,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from connr import __version__
-from connr.errors import Diverged, InputError
+from connr.errors import Diverged, InputError, NotTheSame
 
 GONE_WRONG, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -18,7 +18,7 @@ class OneLineErrors(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except (InputError, Diverged, OSError) as fault:
+        except (InputError, Diverged, NotTheSame, OSError) as fault:
             Console(stderr=True, soft_wrap=True).print(f"connr: {fault}", markup=False, highlight=False)
             raise typer.Exit(BAD_INPUT if isinstance(fault, InputError) else GONE_WRONG) from fault
 
