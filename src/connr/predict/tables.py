@@ -6,19 +6,27 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from connr.data import Skipped
 from connr.errors import InputError
 from connr.model import Assigned
-from connr.predict.assign import Rows
+from connr.predict.rows import Rows
 from connr.run import write_csv
 from connr.run_folder import replacing
 
 COLUMNS = ("path", "cluster", "distance", "confidence", "runner_up")
 ROWS_PER_GROUP = 65536  # of a Parquet file
+
+
+@runtime_checkable
+class Writable(Protocol):
+    """What takes bytes: a file, or standard output's buffer."""
+
+    def write(self, content: bytes, /) -> int: ...
+    def flush(self) -> None: ...
 
 
 class Table(ABC):
@@ -36,7 +44,7 @@ class Table(ABC):
 class CsvTable(Table):
     """One line an image, ended by a line feed; numbers with six decimals. The header comes with the first row."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: Writable) -> None:
         self.file, self.begun = file, False
 
     def add(self, names: list[str], assigned: Assigned) -> None:
