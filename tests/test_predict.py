@@ -14,45 +14,13 @@ from PIL import Image
 from test_cli import connr, refused  # the command, and its refusals
 from typer.testing import CliRunner
 
-from connr import ConNR, predict, recipe
+from connr import ConNR, predict
 from connr.cli import app
 from connr.data import stream
 from connr.data.stream import open_stream, split_paths
 from connr.errors import InputError
 from connr.model import place
 from connr.run_folder import RunFolder
-
-SMALL = (
-    "data.size=16",
-    "train.epochs=2",
-    "group.neighbourhood.k=5",
-    "group.neighbourhood.k1=5",
-    "backbone.width=4",
-    "backbone.stages=2",
-    "framework.hidden=16",
-    "framework.out=8",
-)
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """60 pictures of three plain colours and noise in two subfolders, which hold files of the same names."""
-    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("data") / "pictures"
-    for index in range(60):
-        place = folder / ("a", "b")[index % 2]
-        place.mkdir(parents=True, exist_ok=True)
-        colour = np.zeros((20, 24, 3)) + np.eye(3)[index % 3] * 180
-        pixels = np.clip(colour + rng.normal(0, 40, colour.shape), 0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save(place / f"{index // 2:02d}.png")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def run_folder(tmp_path_factory, pictures):
-    """A finished run of 3 clusters on `pictures`, never to be changed."""
-    path = tmp_path_factory.mktemp("run") / "run"
-    ConNR(3, recipe.load("photos", SMALL), out=path).fit(pictures)
-    return path
 
 
 @pytest.fixture(autouse=True)
@@ -64,14 +32,14 @@ def table(text):
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def assignments(run_folder):
-    return table((run_folder / "assignments.csv").read_text())
+def assignments(coloured_run):
+    return table((coloured_run / "assignments.csv").read_text())
 
 
-def test_a_folder_gets_the_answers_of_the_run(run_folder, pictures):
-    done = connr("predict", run_folder, pictures)
+def test_a_folder_gets_the_answers_of_the_run(coloured_run, coloured):
+    done = connr("predict", coloured_run, coloured)
     assert done.exit_code == 0, done.output
-    rows, fitted = table(done.stdout), assignments(run_folder)
+    rows, fitted = table(done.stdout), assignments(coloured_run)
     assert list(rows[0]) == ["path", "cluster", "distance", "confidence", "runner_up"]
     for row, was in zip(rows, fitted, strict=True):
         assert (row["path"], row["cluster"], row["distance"]) == (was["path"], was["cluster"], was["distance"])
@@ -94,23 +62,23 @@ def test_confidence_and_runner_up_are_of_the_two_nearest_centroids():
     assert found.confidences[3] == 0
 
 
-def test_one_picture_an_npz_and_a_name(run_folder, pictures):
-    (row,) = table(connr("predict", run_folder, pictures / "a" / "00.png").stdout)
-    assert row["path"] == str(pictures / "a" / "00.png")
-    assert row["cluster"] == assignments(run_folder)[0]["cluster"]
-    np.savez("images.npz", images=np.stack([np.asarray(Image.open(path)) for path in sorted(pictures.rglob("*.png"))]))
-    rows = table(connr("predict", run_folder, "images.npz").stdout)
+def test_one_picture_an_npz_and_a_name(coloured_run, coloured):
+    (row,) = table(connr("predict", coloured_run, coloured / "a" / "00.png").stdout)
+    assert row["path"] == str(coloured / "a" / "00.png")
+    assert row["cluster"] == assignments(coloured_run)[0]["cluster"]
+    np.savez("images.npz", images=np.stack([np.asarray(Image.open(path)) for path in sorted(coloured.rglob("*.png"))]))
+    rows = table(connr("predict", coloured_run, "images.npz").stdout)
     assert [row["path"] for row in rows] == [str(index) for index in range(60)]
-    assert sum(row["cluster"] == was["cluster"] for row, was in zip(rows, assignments(run_folder), strict=True)) >= 57
-    assert len(table(connr("predict", run_folder, "digits").stdout)) == 1797
+    assert sum(row["cluster"] == was["cluster"] for row, was in zip(rows, assignments(coloured_run), strict=True)) >= 57
+    assert len(table(connr("predict", coloured_run, "digits").stdout)) == 1797
 
 
-def test_paths_on_standard_input_keep_their_order(run_folder, pictures):
-    paths = [str(path) for path in sorted(pictures.rglob("*.png"), reverse=True)]
-    clusters = {str(pictures / row["path"]): row["cluster"] for row in assignments(run_folder)}
+def test_paths_on_standard_input_keep_their_order(coloured_run, coloured):
+    paths = [str(path) for path in sorted(coloured.rglob("*.png"), reverse=True)]
+    clusters = {str(coloured / row["path"]): row["cluster"] for row in assignments(coloured_run)}
     for options, end in ((["-"], "\n"), (["-"], "\r\n"), (["-", "-0"], "\0")):
         given = end.join(paths) + ("" if end == "\r\n" else end)
-        done = CliRunner().invoke(app, ["predict", str(run_folder), *options], input=given.encode())
+        done = CliRunner().invoke(app, ["predict", str(coloured_run), *options], input=given.encode())
         assert done.exit_code == 0, done.output
         assert [(row["path"], row["cluster"]) for row in table(done.stdout)] == [(path, clusters[path]) for path in paths]
 
@@ -121,30 +89,30 @@ def test_paths_are_cut_where_they_end():
     assert list(split_paths([b"caf\xe9\n"])) == [os.fsdecode(b"caf\xe9")]
 
 
-def test_what_cannot_be_read_is_counted_and_listed(run_folder, pictures):
+def test_what_cannot_be_read_is_counted_and_listed(coloured_run, coloured):
     Path("broken.png").write_text("no picture")
-    paths = f"{pictures}/a/00.png\nbroken.png\nnot/there.png\n{pictures}/a/01.png\n".encode()
-    done = CliRunner().invoke(app, ["predict", str(run_folder), "-"], input=paths)
-    assert [row["path"] for row in table(done.stdout)] == [f"{pictures}/a/00.png", f"{pictures}/a/01.png"]
+    paths = f"{coloured}/a/00.png\nbroken.png\nnot/there.png\n{coloured}/a/01.png\n".encode()
+    done = CliRunner().invoke(app, ["predict", str(coloured_run), "-"], input=paths)
+    assert [row["path"] for row in table(done.stdout)] == [f"{coloured}/a/00.png", f"{coloured}/a/01.png"]
     assert "2 could not be read" in done.stderr
     assert "broken.png: UnidentifiedImageError" in done.stderr
     assert "not/there.png: FileNotFoundError" in done.stderr
-    done = CliRunner().invoke(app, ["predict", str(run_folder), "-", "--out", "new.csv"], input=paths)
+    done = CliRunner().invoke(app, ["predict", str(coloured_run), "-", "--out", "new.csv"], input=paths)
     assert done.exit_code == 0, done.output
     assert done.stdout == ""
     assert "see new.skipped.csv" in done.stderr
     assert [row["path"] for row in table(Path("new.skipped.csv").read_text())] == ["broken.png", "not/there.png"]
-    again = connr("predict", run_folder, pictures, "--out", "new.csv", "--overwrite")
+    again = connr("predict", coloured_run, coloured, "--out", "new.csv", "--overwrite")
     assert again.exit_code == 0, again.output
     assert sorted(os.listdir()) == ["broken.png", "new.csv"]  # the old list was of the old file
     assert len(table(Path("new.csv").read_text())) == 60
 
 
-def test_parquet_holds_what_csv_holds(run_folder, pictures):
+def test_parquet_holds_what_csv_holds(coloured_run, coloured):
     parquet = pytest.importorskip("pyarrow.parquet")
-    assert connr("predict", run_folder, pictures, "--out", "new.parquet").exit_code == 0
+    assert connr("predict", coloured_run, coloured, "--out", "new.parquet").exit_code == 0
     columns = parquet.read_table("new.parquet").to_pydict()
-    rows = table(connr("predict", run_folder, pictures).stdout)
+    rows = table(connr("predict", coloured_run, coloured).stdout)
     assert columns["path"] == [row["path"] for row in rows]
     for name in ("cluster", "runner_up"):
         assert columns[name] == [int(row[name]) for row in rows]
@@ -152,42 +120,44 @@ def test_parquet_holds_what_csv_holds(run_folder, pictures):
         assert columns[name] == pytest.approx([float(row[name]) for row in rows], abs=1e-6)
 
 
-def test_names_with_commas_quotes_and_odd_bytes_come_through(run_folder, pictures):
+def test_names_with_commas_quotes_and_odd_bytes_come_through(coloured_run, coloured):
     folder = Path("odd")
     folder.mkdir()
     names = ['a,"b"\nc.png', os.fsdecode(b"caf\xe9.png"), "=1+1.png"]
     for name in names:
-        shutil.copy(pictures / "a" / "00.png", folder / name)
-    assert connr("predict", run_folder, folder, "--out", "odd.csv").exit_code == 0
+        shutil.copy(coloured / "a" / "00.png", folder / name)
+    assert connr("predict", coloured_run, folder, "--out", "odd.csv").exit_code == 0
     with open("odd.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
         assert [row["path"] for row in csv.DictReader(file)] == sorted(names)
     parquet = pytest.importorskip("pyarrow.parquet")
-    assert connr("predict", run_folder, folder, "--out", "odd.parquet").exit_code == 0
+    assert connr("predict", coloured_run, folder, "--out", "odd.parquet").exit_code == 0
     assert "caf\\xe9.png" in parquet.read_table("odd.parquet").to_pydict()["path"]
 
 
-def test_bad_input_is_refused_and_nothing_is_lost(run_folder, pictures, monkeypatch):
+def test_bad_input_is_refused_and_nothing_is_lost(coloured_run, coloured, monkeypatch):
     Path("broken.png").write_text("no picture")
     Path("new.csv").write_text("mine")
-    assert "'missing' is not there" in refused("predict", run_folder, "missing")
-    assert "broken.png cannot be read as a picture: Unidentified" in refused("predict", run_folder, "broken.png")
-    assert "new.csv exists; add --overwrite" in refused("predict", run_folder, pictures, "--out", "new.csv")
-    assert "should end in .csv or .parquet" in refused("predict", run_folder, pictures, "--out", "new.txt")
-    assert "there is no folder none" in refused("predict", run_folder, pictures, "--out", "none/new.csv")
-    assert "holds no run" in refused("predict", "nothing", pictures)
-    assert "--null is of paths on standard input" in refused("predict", run_folder, pictures, "-0")
-    assert "there are no paths" in refused("predict", run_folder, "-")
-    done = CliRunner().invoke(app, ["predict", str(run_folder), "-", "--out", "new.csv", "--overwrite"], input=b"broken.png\n")
+    assert "'missing' is not there" in refused("predict", coloured_run, "missing")
+    assert "broken.png cannot be read as a picture: Unidentified" in refused("predict", coloured_run, "broken.png")
+    assert "new.csv exists; add --overwrite" in refused("predict", coloured_run, coloured, "--out", "new.csv")
+    assert "should end in .csv or .parquet" in refused("predict", coloured_run, coloured, "--out", "new.txt")
+    assert "there is no folder none" in refused("predict", coloured_run, coloured, "--out", "none/new.csv")
+    assert "holds no run" in refused("predict", "nothing", coloured)
+    assert "--null is of paths on standard input" in refused("predict", coloured_run, coloured, "-0")
+    assert "there are no paths" in refused("predict", coloured_run, "-")
+    done = CliRunner().invoke(
+        app, ["predict", str(coloured_run), "-", "--out", "new.csv", "--overwrite"], input=b"broken.png\n"
+    )
     assert done.exit_code == 2
     assert "none of the pictures can be read; the first, broken.png: Unidentified" in done.stderr
     assert Path("new.csv").read_text() == "mine"
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert 'pip install "connr[parquet]"' in refused("predict", run_folder, pictures, "--out", "new.parquet")
+    assert 'pip install "connr[parquet]"' in refused("predict", coloured_run, coloured, "--out", "new.parquet")
 
 
-def test_a_stream_is_read_as_it_is_needed(run_folder, pictures, monkeypatch):
+def test_a_stream_is_read_as_it_is_needed(coloured_run, coloured, monkeypatch):
     """However many paths come, few are held: here a path is drawn only when an earlier chunk has been taken."""
-    drawn, some = 0, sorted(pictures.rglob("*.png"))
+    drawn, some = 0, sorted(coloured.rglob("*.png"))
 
     def paths():
         nonlocal drawn
@@ -196,7 +166,7 @@ def test_a_stream_is_read_as_it_is_needed(run_folder, pictures, monkeypatch):
             yield str(some[drawn % len(some)])
 
     monkeypatch.setattr("connr.predict.rows.AT_A_TIME", 8)
-    rows, total = predict.assign(RunFolder(run_folder), paths())
+    rows, total = predict.assign(RunFolder(coloured_run), paths())
     assert total is None
     for chunk in range(1, 5):
         names, assigned, skipped = next(rows)
@@ -205,9 +175,9 @@ def test_a_stream_is_read_as_it_is_needed(run_folder, pictures, monkeypatch):
     rows.close()
 
 
-def test_chunks_are_full_whatever_is_skipped_between(pictures, tmp_path):
+def test_chunks_are_full_whatever_is_skipped_between(coloured, tmp_path):
     (tmp_path / "broken.png").write_text("no picture")
-    paths = [str(path) for path in sorted(pictures.rglob("*.png"))]
+    paths = [str(path) for path in sorted(coloured.rglob("*.png"))]
     mixed = [path for pair in zip(paths, [str(tmp_path / "broken.png")] * 60, strict=True) for path in pair]
     chunks = list(open_stream(mixed, 16, 3, 32).chunks)
     assert [len(chunk.names) for chunk in chunks] == [32, 28]
@@ -217,8 +187,8 @@ def test_chunks_are_full_whatever_is_skipped_between(pictures, tmp_path):
         list(open_stream(mixed[1::2], 16, 3, 32).chunks)
 
 
-def test_a_reader_that_has_seen_enough_gets_no_traceback(run_folder):
-    command = [sys.executable, "-m", "connr", "predict", str(run_folder), "digits"]
+def test_a_reader_that_has_seen_enough_gets_no_traceback(coloured_run):
+    command = [sys.executable, "-m", "connr", "predict", str(coloured_run), "digits"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as done:
         assert done.stdout.readline() == b"path,cluster,distance,confidence,runner_up\n"
         done.stdout.close()
@@ -226,13 +196,13 @@ def test_a_reader_that_has_seen_enough_gets_no_traceback(run_folder):
         assert done.wait(60) == 1
 
 
-def test_evaluate_scores_other_images_too(run_folder, pictures):
-    scores = json.loads(connr("evaluate", run_folder, pictures, "--labels-from-folders", "--json").stdout)
-    model = ConNR.load(run_folder)
-    labels = [Path(row["path"]).parent.name == "b" for row in assignments(run_folder)]
+def test_evaluate_scores_other_images_too(coloured_run, coloured):
+    scores = json.loads(connr("evaluate", coloured_run, coloured, "--labels-from-folders", "--json").stdout)
+    model = ConNR.load(coloured_run)
+    labels = [Path(row["path"]).parent.name == "b" for row in assignments(coloured_run)]
     assert scores["n"] == 60
-    assert scores["acc"] == model.score(pictures, np.array(labels, int))
-    assert "add --labels-from-folders" in refused("evaluate", run_folder, pictures)
-    assert "is of DATA" in refused("evaluate", run_folder, "--labels-from-folders")
-    assert "no image in" in refused("evaluate", run_folder)
-    assert json.loads(connr("evaluate", run_folder, "digits", "--json").stdout)["n"] == 1797
+    assert scores["acc"] == model.score(coloured, np.array(labels, int))
+    assert "add --labels-from-folders" in refused("evaluate", coloured_run, coloured)
+    assert "is of DATA" in refused("evaluate", coloured_run, "--labels-from-folders")
+    assert "no image in" in refused("evaluate", coloured_run)
+    assert json.loads(connr("evaluate", coloured_run, "digits", "--json").stdout)["n"] == 1797

@@ -65,7 +65,7 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
         self,
         n_clusters: int | None = 10,
         recipe: str | Recipe = "photos",
-        random_state: int | np.random.RandomState | None = 0,
+        random_state: int | np.integer | np.random.RandomState | None = 0,
         epochs: int | None = None,
         device: str = "auto",
         out: str | Path | None = None,
