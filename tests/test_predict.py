@@ -166,7 +166,7 @@ def test_a_stream_is_read_as_it_is_needed(coloured_run, coloured, monkeypatch):
             yield str(some[drawn % len(some)])
 
     monkeypatch.setattr("connr.predict.rows.AT_A_TIME", 8)
-    rows, total = predict.assign(RunFolder(coloured_run), paths())
+    rows, total = predict.assign(*run.load_model(RunFolder(coloured_run)), paths())
     assert total is None
     for chunk in range(1, 5):
         names, assigned, skipped = next(rows)

@@ -33,7 +33,7 @@ def predict(
     device: Device = "auto",
 ) -> None:
     """Clusters of new pictures: path, cluster, distance, confidence, runner_up."""
-    from connr import predict
+    from connr import predict, run
     from connr.data.stream import split_paths
     from connr.run_folder import RunFolder
 
@@ -42,7 +42,8 @@ def predict(
     if out:
         predict.check_place(out, overwrite)
     notes = Console(stderr=True, soft_wrap=True)
-    rows, total = predict.assign(RunFolder(run_folder), split_paths(sys.stdin.buffer, null) if data == "-" else data, device)
+    source = split_paths(sys.stdin.buffer, null) if data == "-" else data
+    rows, total = predict.assign(*run.load_model(RunFolder(run_folder), device), source)
     with Progress(console=notes, transient=True, disable=not notes.is_terminal) as bar:
         advance = partial(bar.advance, bar.add_task("predicting", total=total))
         if out:

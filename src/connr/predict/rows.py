@@ -8,7 +8,8 @@ from connr import metrics, run
 from connr.data import Skipped, open_images
 from connr.data.stream import open_stream
 from connr.errors import InputError
-from connr.model import Assigned
+from connr.model import Assigned, Model
+from connr.recipe import Recipe
 from connr.run_folder import RunFolder
 from connr.training.features import AT_A_TIME
 
@@ -21,20 +22,18 @@ class Rows(NamedTuple):
     skipped: list[Skipped]
 
 
-def assign(folder: RunFolder, data: str | Path | Iterable[str], device: str = "auto") -> tuple[Iterator[Rows], int | None]:
+def assign(r: Recipe, model: Model, data: str | Path | Iterable[str]) -> tuple[Iterator[Rows], int | None]:
     """Rows in the order of DATA, and how many files or images there are to go through, None if that is not known yet.
 
     Chunks are as large as those that the fit used, so that the images it was fitted on get its very answers.
 
     Args:
-        folder: of a finished run, or of `ConNR.save`.
+        r, model: from `run.load_model`.
         data: one picture, a folder, an `.npz`, `digits`, or an iterable of paths.
-        device: `auto`, `cpu`, `cuda` or `mps`.
 
     Raises:
-        InputError: there is no model or no such DATA. While it is read: a single picture cannot be read, or none of many can.
+        InputError: there is no such DATA. While it is read: a single picture cannot be read, or none of many can.
     """
-    r, model = run.load_model(folder, device)
     stream = open_stream(data, r.data.size, r.data.channels, AT_A_TIME)
 
     rows = (Rows(chunk.names, model.assign(chunk.images), chunk.skipped) for chunk in stream.chunks)
