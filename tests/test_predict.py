@@ -14,7 +14,7 @@ from PIL import Image
 from test_cli import connr, refused  # the command, and its refusals
 from typer.testing import CliRunner
 
-from connr import ConNR, predict
+from connr import ConNR, predict, run
 from connr.cli import app
 from connr.data import stream
 from connr.data.stream import open_stream, split_paths

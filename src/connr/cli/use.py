@@ -26,7 +26,9 @@ NAMED_AT_MOST = 5  # of the skipped files, where the rest are in a list
 @app.command()
 def predict(
     run_folder: Run,
-    data: Annotated[str, typer.Argument(help="A picture, a folder, an .npz, `digits`; - for paths on standard input.")],
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="A picture, a folder, an .npz, `digits`; - for paths on standard input.")
+    ],
     out: Annotated[Path | None, typer.Option(help="A .csv or .parquet file; default CSV on standard output.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if it is there.")] = False,
     null: Annotated[bool, typer.Option("-0", "--null", help="Paths on standard input end in a zero byte.")] = False,
@@ -58,7 +60,9 @@ def predict(
 @app.command()
 def evaluate(
     run_folder: Run,
-    data: Annotated[str | None, typer.Argument(help="Other labelled images; default those of the run.")] = None,
+    data: Annotated[
+        str | None, typer.Argument(metavar="[DATA]", help="Other labelled images; default those of the run.")
+    ] = None,
     labels_from_folders: Annotated[bool, typer.Option(help="Score DATA against the names of its subfolders.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     device: Device = "auto",
