@@ -67,3 +67,40 @@ def pictures(tmp_path):
         pixels = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(place / f"{index:02d}.{'jpg' if index % 2 else 'png'}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def coloured(tmp_path_factory):
+    """60 noisy pictures in three colours, in two subfolders that hold files of the same names. Not to be changed."""
+    from PIL import Image
+
+    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("data") / "coloured"
+    for index in range(60):
+        place = folder / ("a", "b")[index % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        colour = np.zeros((20, 24, 3)) + np.eye(3)[index % 3] * 180
+        pixels = np.clip(colour + rng.normal(0, 40, colour.shape), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(place / f"{index // 2:02d}.png")
+    return folder
+
+
+COLOURED = (
+    "data.size=16",
+    "train.epochs=2",
+    "group.neighbourhood.k=5",
+    "group.neighbourhood.k1=5",
+    "backbone.width=4",
+    "backbone.stages=2",
+    "framework.hidden=16",
+    "framework.out=8",
+)
+
+
+@pytest.fixture(scope="session")
+def coloured_run(tmp_path_factory, coloured):
+    """The run folder of 3 clusters of `coloured`. Not to be changed."""
+    from connr import ConNR
+
+    path = tmp_path_factory.mktemp("run") / "run"
+    ConNR(3, recipe.load("photos", COLOURED), out=path).fit(coloured)
+    return path

@@ -1,38 +1,57 @@
 """ConNR as scikit-learn users know it: fit, predict, transform, score. Each default is the recipe's, as the command's is."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from joblib import effective_n_jobs
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
+from rich.console import Console
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from connr import metrics, recipe, run
 from connr.data import ImageSet, open_images
+from connr.errors import InputError
 from connr.model import Model
 from connr.recipe import Recipe
+from connr.report.progress import ProgressBar
 from connr.run_folder import RunFolder
 
-Images = str | Path | NDArray[Any]
+Images = Any  # see `ConNR.fit`
 
 
-class ConNR(ClusterMixin, TransformerMixin, BaseEstimator):
+class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, BaseEstimator):
     """Clusters images.
 
     Args:
         n_clusters: K >= 2; None takes the recipe's own.
         recipe: a name of `connr recipes list`, a YAML file, or a `Recipe`; `photos` as in `connr fit FOLDER`.
-        random_state: seed of everything random; None takes the recipe's own.
+        random_state: seed of everything random; None or a `RandomState` draws a new one at each fit, kept in `recipe_.seed`.
         epochs: instead of the recipe's; the two stages keep their shares.
         device: `auto`, `cpu`, `cuda` or `mps`.
         out: a folder for the run: checkpoints, assignments.csv, the model; None keeps everything in memory.
+        n_jobs: threads that decode pictures and that torch computes with on the CPU, for the time of a call; -1 for all that
+            torch is set to use, None for 1 unless `joblib.parallel_config` says otherwise.
+        verbose: above 0 shows the progress of a fit on standard error.
 
     Attributes:
         labels_: (n) the cluster of each image.
         cluster_centers_: (K d) centroids of the L2-normalised features.
+        inertia_: sum over the images of the squared distance to their centroid.
+        n_iter_: epochs trained.
         history_: a record per epoch: loss, and where clusters were found their sizes and inertia.
+        names_: n paths below the folder, or indices as text. skipped_: files that could not be read, and why.
         n_features_out_: d.
+        recipe_, model_: what was run, and the network with its centroids.
+
+    There is no `n_features_in_`: images of any size come in, and are brought to that of the recipe.
 
     Example:
         >>> from sklearn.datasets import load_digits
@@ -46,10 +65,12 @@ class ConNR(ClusterMixin, TransformerMixin, BaseEstimator):
         self,
         n_clusters: int | None = 10,
         recipe: str | Recipe = "photos",
-        random_state: int | None = 0,
+        random_state: int | np.integer | np.random.RandomState | None = 0,
         epochs: int | None = None,
         device: str = "auto",
         out: str | Path | None = None,
+        n_jobs: int | None = -1,
+        verbose: int = 0,
     ) -> None:
         self.n_clusters = n_clusters
         self.recipe = recipe
@@ -57,49 +78,57 @@ class ConNR(ClusterMixin, TransformerMixin, BaseEstimator):
         self.epochs = epochs
         self.device = device
         self.out = out
+        self.n_jobs = n_jobs
+        self.verbose = verbose
 
     def fit(self, X: Images, y: object = None) -> "ConNR":
         """Trains on X and clusters it.
 
         Args:
-            X: uint8 [n,h,w] or [n,h,w,c]; or a folder of pictures, an `.npz`, `digits`.
+            X: uint8 [n,h,w] or [n,h,w,c]; or a folder of pictures, an `.npz`, `digits`; or a data set of torch, torchvision
+                or Hugging Face, or a list, of images or (image, label) (see `connr.data.dataset`).
             y: ignored.
 
         Raises:
             InputError: X or a parameter cannot be used; a ValueError.
         """
         settings = [f"train.epochs={self.epochs}"] if self.epochs is not None else []
-        r = recipe.load(self.recipe, settings, clusters=self.n_clusters, seed=self.random_state)
+        r = recipe.load(self.recipe, settings, clusters=self.n_clusters, seed=self._seed())
         folder = RunFolder(self.out) if self.out is not None else None
-        images = open_images(
-            X,
-            r.data.size,
-            r.data.channels,
-            labels_from_folders=r.data.labels_from_folders,
-            leave_out=folder.path if folder else None,
-        )
-        fitted = run.fit(r, images, folder, device=self.device)
+        with _threads(self.n_jobs) as threads, ProgressBar(Console(stderr=True), quiet=not self.verbose) as bar:
+            images = _opened(X, r, threads, r.data.labels_from_folders, folder.path if folder else None)
+            fitted = run.fit(r, images, folder, device=self.device, listener=bar)
         self.labels_ = fitted.assigned.clusters.numpy()
-        self.history_ = fitted.history
+        self.inertia_ = float(fitted.assigned.distances.double().square().sum())
+        self.history_, self.n_iter_ = fitted.history, len(fitted.history)
+        self.names_, self.skipped_ = images.names, images.skipped
         return self._adopt(fitted.recipe, fitted.model)
 
     def predict(self, X: Images) -> NDArray[np.int64]:
         """(n) the nearest centroid of each image of X."""
         check_is_fitted(self, "model_")
-        return self.model_.assign(self._open(X).images).clusters.numpy()
+        with _threads(self.n_jobs) as threads:
+            return self.model_.assign(_opened(X, self.recipe_, threads).images).clusters.numpy()
 
     def transform(self, X: Images) -> NDArray[np.float32]:
         """(n d) L2-normalised features of X."""
         check_is_fitted(self, "model_")
-        return self.model_.transform(self._open(X).images).cpu().numpy()
+        with _threads(self.n_jobs) as threads:
+            return self.model_.transform(_opened(X, self.recipe_, threads).images).cpu().numpy()
 
     def fit_predict(self, X: Images, y: object = None) -> NDArray[np.int64]:
         """`fit(X).labels_`."""
         return self.fit(X, y).labels_
 
-    def score(self, X: Images, y: ArrayLike) -> float:
-        """Clustering accuracy of `predict(X)` against labels y; -1 is unlabelled."""
-        return metrics.accuracy(np.asarray(y), self.predict(X))
+    def score(self, X: Images, y: ArrayLike | None = None) -> float:
+        """Clustering accuracy of `predict(X)` against labels y, or those that X brings; -1 is unlabelled."""
+        check_is_fitted(self, "model_")
+        with _threads(self.n_jobs) as threads:
+            images = _opened(X, self.recipe_, threads)
+            clusters = self.model_.assign(images.images).clusters
+        if y is None and not images.labelled:
+            raise InputError("y is not given and X brings no labels: there is nothing to score against.")
+        return metrics.accuracy(images.labels if y is None else np.asarray(y), clusters)
 
     def save(self, path: str | Path) -> None:
         """Writes model.safetensors and config.json into a new or empty folder.
@@ -115,9 +144,26 @@ class ConNR(ClusterMixin, TransformerMixin, BaseEstimator):
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto") -> "ConNR":
-        """A model from `save` or from a run folder, to predict with; `labels_` and `history_` stay with the fit."""
+        """A model from `save`, `connr export` or a run folder, to predict with.
+
+        What is of the fitted images, as `labels_` and `history_`, is not in it; a pickle keeps that too, but runs code.
+        """
         r, model = run.load_model(RunFolder(path), device)
         return cls(r.clusters, r, r.seed, device=device)._adopt(r, model)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array, tags.input_tags.three_d_array = False, True
+        return tags
+
+    @property
+    def _n_features_out(self) -> int:  # scikit-learn's: get_feature_names_out and set_output ask for it
+        return int(self.n_features_out_)
+
+    def _seed(self) -> int:
+        if isinstance(self.random_state, Integral):
+            return int(self.random_state)
+        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
     def _adopt(self, r: Recipe, model: Model) -> "ConNR":
         self.recipe_, self.model_ = r, model
@@ -125,5 +171,29 @@ class ConNR(ClusterMixin, TransformerMixin, BaseEstimator):
         self.n_features_out_ = self.cluster_centers_.shape[1]
         return self
 
-    def _open(self, X: Images) -> ImageSet:
-        return open_images(X, self.recipe_.data.size, self.recipe_.data.channels)
+
+def _opened(
+    X: Images, r: Recipe, threads: int | None, labels_from_folders: bool = False, leave_out: Path | None = None
+) -> ImageSet:
+    """X at the recipe's size, with a warning where files of it could not be read."""
+    images = open_images(
+        X, r.data.size, r.data.channels, labels_from_folders=labels_from_folders, leave_out=leave_out, threads=threads
+    )
+    if images.skipped:
+        first = ", ".join(skipped.path for skipped in images.skipped[:3])
+        warnings.warn(f"{len(images.skipped)} pictures cannot be read and have no row: {first}, ...", stacklevel=3)
+    return images
+
+
+@contextmanager
+def _threads(n_jobs: int | None) -> Iterator[int | None]:
+    """Torch computes with as many threads as asked for, until the end of the block; None where that is left as it is."""
+    if n_jobs == -1:
+        yield None
+        return
+    before, wanted = torch.get_num_threads(), effective_n_jobs(n_jobs)
+    torch.set_num_threads(wanted)
+    try:
+        yield wanted
+    finally:
+        torch.set_num_threads(before)

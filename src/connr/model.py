@@ -6,17 +6,25 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from connr.augment import Augment
+from connr.augment import LAYOUT, Augment
 from connr.boundary import boundary_ratio
 from connr.training.features import extract
 
+AT_A_TIME = 32  # images normalised together; 32 px ones are 400 KB
+
 
 class Assigned(NamedTuple):
-    """Per image: its cluster, the distance |f - c| to the centroid in [0, 2], the boundary ratio of Eq. 11."""
+    """Per image: its cluster, the distance d_own = |f - c|, the boundary ratio of Eq. 11, the next cluster."""
 
     clusters: Int[Tensor, " n"]
     distances: Float[Tensor, " n"]
     ratios: Float[Tensor, " n"]
+    runners_up: Int[Tensor, " n"]
+
+    @property
+    def confidences(self) -> Float[Tensor, " n"]:
+        """1 - ratio = 1 - d_own / d_next in [0, 1]: 1 on the centroid, 0 half-way to the next one. Not a probability."""
+        return (1 - self.ratios).clamp(0, 1)
 
 
 class Model:
@@ -42,7 +50,20 @@ class Model:
 
     def transform(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
         """L2-normalised features, on the device."""
-        return extract(self.representation, images, Augment(self.mean, self.std).normalise, self.device)
+        return extract(self.representation, images, self._normalise, self.device)
+
+    def _normalise(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """`Augment.normalise` bit for bit; on the CPU in place and a few images at a time, so that they stay in the cache.
+
+        512 images of 32 px take 2.7 ms instead of 8.5 ms, which is 2.5 % of what the small network takes for them.
+        """
+        if images.device.type != "cpu":
+            return Augment(self.mean, self.std).normalise(images)
+        mean, std = torch.tensor(self.mean).view(-1, 1, 1), torch.tensor(self.std).view(-1, 1, 1)
+        normalised = torch.empty(images.shape, memory_format=LAYOUT)
+        for pixels, place in zip(images.split(AT_A_TIME), normalised.split(AT_A_TIME), strict=True):
+            place.copy_(pixels.float().div_(255).sub_(mean).div_(std))
+        return normalised
 
     def assign(self, images: UInt8[Tensor, "n c h w"]) -> Assigned:
         """The nearest centroid of each image, how far it is and how near a boundary; on the CPU."""
@@ -50,8 +71,9 @@ class Model:
 
 
 def place(features: Float[Tensor, "n d"], centroids: Float[Tensor, "K d"]) -> Assigned:
-    """Features -> nearest centroid, distance to it, boundary ratio; on the CPU."""
+    """Features -> nearest centroid, distance to it, boundary ratio, next centroid; on the CPU."""
     distances = torch.cdist(features, centroids, compute_mode="donot_use_mm_for_euclid_dist")
     nearest = distances.min(dim=1)
+    runners_up = distances.scatter(1, nearest.indices.unsqueeze(1), torch.inf).argmin(dim=1)
     ratios = boundary_ratio(features, centroids, nearest.indices)
-    return Assigned(nearest.indices.cpu(), nearest.values.cpu(), ratios.cpu())
+    return Assigned(nearest.indices.cpu(), nearest.values.cpu(), ratios.cpu(), runners_up.cpu())

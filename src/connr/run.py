@@ -304,6 +304,22 @@ def load_model(folder: RunFolder, device: str = "auto") -> tuple[Recipe, Model]:
     return r, Model(representation, centroids, mean, std, experiment.fabric_for(r, device).device)
 
 
+def read_config(folder: RunFolder) -> dict[str, Any]:
+    """config.json as `save_model` wrote it.
+
+    Raises:
+        InputError: it is not there, or not so.
+    """
+    try:
+        config: dict[str, Any] = json.loads(folder.config.read_text(encoding="utf-8"))
+        return {"data": "", **config, "recipe": recipe.check(config["recipe"], str(folder.config))}
+    except FileNotFoundError as fault:
+        state = "an unfinished run; finish it with --resume" if folder.holds_a_run() else "no run"
+        raise InputError(f"{folder.path} holds {state}.") from fault
+    except (OSError, KeyError, TypeError, ValueError) as fault:
+        raise InputError(f"{folder.config} is not as a run writes it: {fault!r}.") from fault
+
+
 def write_assignments(assigned: Assigned, images: ImageSet, folder: RunFolder) -> None:
     """assignments.csv: a row per image, in the order of the images; `label` is empty where there is none."""
     labels = [_label(images, int(label)) for label in images.labels]

@@ -5,6 +5,7 @@ recipe.yaml  events.jsonl  checkpoints/  model.safetensors + config.json  assign
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,6 +114,33 @@ def _flush_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def check_new(folder: Path) -> None:
+    """Refuses a folder to be written that is taken, before any work.
+
+    Raises:
+        InputError: it is a file or not empty, or there is no folder to put it in.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InputError(f"{folder} is there and not an empty folder; choose another name.")
+    if not folder.absolute().parent.is_dir():
+        raise InputError(f"{folder}: there is no folder {folder.parent}.")
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside a new or empty one, which it becomes on leaving without an error."""
+    real = folder.resolve()
+    draft = real.with_name(f".{real.name}.{os.getpid()}.tmp")
+    draft.mkdir()
+    try:
+        yield draft
+        if real.exists():
+            real.rmdir()  # it is empty
+        draft.rename(real)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

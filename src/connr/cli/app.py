@@ -8,7 +8,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from connr import __version__
-from connr.errors import Diverged, InputError, RankLost, Stopped
+from connr.errors import Diverged, InputError, NotTheSame, RankLost, Stopped
 
 GONE_WRONG, BAD_INPUT = 1, 2
 
@@ -22,7 +22,7 @@ class OneLineErrors(TyperGroup):
         except Stopped as stop:
             Console(stderr=True).print("\nStopped, and saved.", highlight=False)
             raise typer.Exit(128 + stop.number) from stop
-        except (InputError, Diverged, RankLost, OSError) as fault:
+        except (InputError, Diverged, NotTheSame, RankLost, OSError) as fault:
             Console(stderr=True, soft_wrap=True).print(f"connr: {fault}", markup=False, highlight=False)
             raise typer.Exit(BAD_INPUT if isinstance(fault, InputError) else GONE_WRONG) from fault
 

@@ -1,6 +1,5 @@
-"""`connr fit` and `connr evaluate`."""
+"""`connr fit`."""
 
-import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -76,22 +75,6 @@ def fit(
     if images.labelled:
         print_scores(run.evaluate(folder), screen)
     screen.print(f"Assignments: {folder.assignments}\nPicture: {folder.picture}", highlight=False)
-
-
-@app.command()
-def evaluate(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
-) -> None:
-    """Scores a run against the labels of its images: ACC, NMI, ARI, n."""
-    from connr import run
-    from connr.run_folder import RunFolder
-
-    scores = run.evaluate(RunFolder(run_folder))
-    if as_json:
-        typer.echo(json.dumps(scores))
-    else:
-        print_scores(scores, console())
 
 
 def _recipe_of(data: str, name: str | None, settings: list[str], resumed: Any, **changes: Any) -> "Recipe":

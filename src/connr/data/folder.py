@@ -22,7 +22,9 @@ UNREADABLE_AT_MOST = 0.1  # of the pictures; more is taken for a mistake
 BACKGROUND = (255, 255, 255)  # under transparent pixels
 
 
-def read_folder(folder: Path, size: int, channels: int, labels_from_folders: bool, leave_out: Path | None) -> ImageSet:
+def read_folder(
+    folder: Path, size: int, channels: int, labels_from_folders: bool, leave_out: Path | None, threads: int | None = None
+) -> ImageSet:
     """Every file with the ending of a picture format, in order of path.
 
     Args:
@@ -30,6 +32,7 @@ def read_folder(folder: Path, size: int, channels: int, labels_from_folders: boo
         size, channels: of the result; the central square of each picture is resized.
         labels_from_folders: the name of the folder a picture lies in becomes its label; right in `folder` it has none.
         leave_out: a folder that is not read.
+        threads: that decode; None for one a core.
 
     Raises:
         InputError: there is no picture, or more than a tenth of them cannot be read.
@@ -38,7 +41,7 @@ def read_folder(folder: Path, size: int, channels: int, labels_from_folders: boo
     if not paths:
         raise InputError(f"{folder} holds no pictures (.jpg, .png, .webp, ...), in no subfolder either.")
     read = partial(read_picture, size=size, channels=channels)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes and resizes without the interpreter lock
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:  # Pillow decodes and resizes without the interpreter lock
         results = list(pool.map(read, paths))
 
     kept = [(path, pixels) for path, pixels in zip(paths, results, strict=True) if isinstance(pixels, Tensor)]
@@ -89,13 +92,17 @@ def read_picture(path: Path, size: int, channels: int) -> UInt8[Tensor, "c s s"]
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as picture:
                 picture.draft(None, (2 * size, 2 * size))  # JPEG: decode at a fraction of the size, still twice as large
-                upright = ImageOps.exif_transpose(picture)
-                plain = flattened(upright).convert("RGB" if channels == 3 else "L")
-        fitted = ImageOps.fit(plain, (size, size), Image.Resampling.BILINEAR)
-        pixels = torch.from_numpy(np.array(fitted, dtype=np.uint8))
-        return pixels.unsqueeze(0) if channels == 1 else pixels.permute(2, 0, 1).contiguous()
+                return fitted(ImageOps.exif_transpose(picture), size, channels)
     except Exception as fault:  # Pillow's decoders raise nearly anything on broken files
         return f"{type(fault).__name__}: {fault}".replace("\n", " ")
+
+
+def fitted(picture: Image.Image, size: int, channels: int) -> UInt8[Tensor, "c s s"]:
+    """The central square of a picture, resized, transparent parts on white."""
+    plain = flattened(picture).convert("RGB" if channels == 3 else "L")
+    square = ImageOps.fit(plain, (size, size), Image.Resampling.BILINEAR)
+    pixels = torch.from_numpy(np.array(square, dtype=np.uint8))
+    return pixels.unsqueeze(0) if channels == 1 else pixels.permute(2, 0, 1).contiguous()
 
 
 def flattened(picture: Image.Image) -> Image.Image:

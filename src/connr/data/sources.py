@@ -1,4 +1,4 @@
-"""DATA, as a user names it, -> an `ImageSet`: `digits`, a folder, an `.npz`, or an array."""
+"""DATA, as a user names it, -> an `ImageSet`: `digits`, a folder, an `.npz`, an array, or a data set."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
+from connr.data.dataset import read_dataset
 from connr.data.folder import read_folder
 from connr.data.image_set import UNLABELLED, ImageSet
 from connr.data.named import NAMED
@@ -18,27 +19,34 @@ from connr.errors import InputError
 
 
 def open_images(
-    data: str | Path | NDArray[Any] | Tensor,
+    data: Any,
     size: int,
     channels: int,
     *,
     labels_from_folders: bool = False,
     leave_out: Path | None = None,
+    threads: int | None = None,
 ) -> ImageSet:
     """Reads all images, brought to size x size pixels and the given channels.
 
     Args:
-        data: `digits`, a folder of pictures, an `.npz` with `images` (and `labels`), or uint8 [n,h,w] or [n,h,w,c].
+        data: `digits`, a folder of pictures, an `.npz` with `images` (and `labels`), uint8 [n,h,w] or [n,h,w,c], or a data
+            set or list as `read_dataset` takes it.
         size: side of the square images, in pixels.
         channels: 1 (grey) or 3 (RGB).
         labels_from_folders: take the name of the folder a picture lies in as its label.
         leave_out: a folder inside DATA that is not read: the run's own output.
+        threads: that decode pictures; None for one a core.
 
     Raises:
         InputError: nothing is there, nothing is readable, or an array has a wrong type or shape.
     """
     if isinstance(data, np.ndarray | Tensor):
         return from_arrays(np.asarray(data), None, size, channels, "the array")
+    if not isinstance(data, str | Path):
+        if not (hasattr(data, "__getitem__") or hasattr(data, "__iter__")):
+            raise InputError(f"DATA is a {type(data).__name__}: it should be an array, a data set, a folder or an .npz file.")
+        return read_dataset(data, size, channels)
     if not str(data):
         raise InputError(f"DATA is empty: it should be a folder of pictures, an .npz file or {', '.join(NAMED)}.")
     if labels_from_folders and not Path(data).is_dir():
@@ -47,7 +55,7 @@ def open_images(
         return replace(digits(size, channels), source=str(data))
     path = Path(data)
     if path.is_dir():
-        return replace(read_folder(path, size, channels, labels_from_folders, leave_out), source=str(path.resolve()))
+        return replace(read_folder(path, size, channels, labels_from_folders, leave_out, threads), source=str(path.resolve()))
     if path.suffix == ".npz" and path.is_file():
         return replace(read_npz(path, size, channels), source=str(path.resolve()))
     if path.exists():

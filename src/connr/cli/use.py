@@ -1,0 +1,139 @@
+"""What is done with a finished run: `connr predict`, `evaluate`, `export`, `sort`."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from connr.cli.app import GONE_WRONG, Device, app, console, print_scores
+from connr.errors import InputError
+
+if TYPE_CHECKING:
+    from connr.data import Skipped
+    from connr.predict import Rows
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")]
+NAMED_AT_MOST = 5  # of the skipped files, where the rest are in a list
+
+
+@app.command()
+def predict(
+    run_folder: Run,
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="A picture, a folder, an .npz, `digits`; - for paths on standard input.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="A .csv or .parquet file; default CSV on standard output.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if it is there.")] = False,
+    null: Annotated[bool, typer.Option("-0", "--null", help="Paths on standard input end in a zero byte.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Clusters of new pictures: path, cluster, distance, confidence, runner_up."""
+    from connr import predict, run
+    from connr.data.stream import split_paths
+    from connr.run_folder import RunFolder
+
+    if null and data != "-":
+        raise InputError(f"--null is of paths on standard input: DATA should be - instead of {data}.")
+    if out:
+        predict.check_place(out, overwrite)
+    notes = Console(stderr=True, soft_wrap=True)
+    source = split_paths(sys.stdin.buffer, null) if data == "-" else data
+    rows, total = predict.assign(*run.load_model(RunFolder(run_folder), device), source)
+    with Progress(console=notes, transient=True, disable=not notes.is_terminal) as bar:
+        advance = partial(bar.advance, bar.add_task("predicting", total=total))
+        if out:
+            written, skipped = predict.write_file(rows, out, advance)
+        else:
+            written, skipped = _onto_standard_output(rows, advance)
+    if out:
+        notes.print(f"{written:,} {'row' if written == 1 else 'rows'}: {out}", highlight=False)
+    _tell(skipped, notes, predict.skipped_beside(out) if out else None)
+
+
+@app.command()
+def evaluate(
+    run_folder: Run,
+    data: Annotated[
+        str | None, typer.Argument(metavar="[DATA]", help="Other labelled images; default those of the run.")
+    ] = None,
+    labels_from_folders: Annotated[bool, typer.Option(help="Score DATA against the names of its subfolders.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Scores a run against the labels of its images, or of others that it predicts: ACC, NMI, ARI, n."""
+    from connr import run
+    from connr.run_folder import RunFolder
+
+    if data is None:
+        if labels_from_folders:
+            raise InputError("--labels-from-folders is of DATA: connr evaluate RUN DATA --labels-from-folders.")
+        scores = run.evaluate(RunFolder(run_folder))
+    else:
+        from connr import predict
+
+        scores, skipped = predict.score(RunFolder(run_folder), data, labels_from_folders, device)
+        _tell(skipped, Console(stderr=True, soft_wrap=True))
+    if as_json:
+        typer.echo(json.dumps(scores))
+    else:
+        print_scores(scores, console())
+
+
+@app.command()
+def export(
+    run_folder: Run,
+    to: Annotated[str, typer.Option(help="safetensors (a lean folder), onnx (a file) or hub (a folder with a model card).")],
+    out: Annotated[Path, typer.Option(help="A new folder, or a new .onnx file.")],
+) -> None:
+    """Writes the model of a run for use elsewhere; nothing is uploaded."""
+    from connr import export
+    from connr.run_folder import RunFolder
+
+    console().print(export.export(RunFolder(run_folder), to, out), markup=False, highlight=False)
+
+
+@app.command()
+def sort(
+    run_folder: Run,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new or empty folder.")],
+    copy: Annotated[bool, typer.Option("--copy/--link", help="Copies, or links to the pictures where they are.")] = False,
+    pictures: Annotated[Path | None, typer.Option(help="Where the pictures are now, if they were moved.")] = None,
+) -> None:
+    """Puts the pictures of a run into a folder for each cluster, the most typical first."""
+    from connr.run_folder import RunFolder
+    from connr.sort import sort
+
+    linked, copied, missing = sort(RunFolder(run_folder), out, copy=copy, pictures=pictures)
+    screen = console()
+    if copied and not copy:
+        screen.print(f"{copied:,} could not be linked here and are copied.", highlight=False)
+    screen.print(f"{linked + copied:,} pictures {'copied' if copied else 'linked'}: {out}", highlight=False)
+    if missing:
+        screen.print(f"{len(missing):,} are not there any more; see {out / 'missing.csv'}.", highlight=False)
+
+
+def _onto_standard_output(rows: "Iterable[Rows]", advance: Callable[[int], None]) -> "tuple[int, list[Skipped]]":
+    from connr import predict
+
+    try:
+        return predict.write(rows, predict.CsvTable(sys.stdout.buffer), advance)
+    except BrokenPipeError:  # whoever read it has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(GONE_WRONG) from None
+
+
+def _tell(skipped: "list[Skipped]", notes: Console, listed: Path | None = None) -> None:
+    """Says what was left out: all of it, or where there is a list the first few."""
+    if not skipped:
+        return
+    where = f"; see {listed}" if listed else ""
+    notes.print(f"{len(skipped):,} could not be read and are left out{where}:", markup=False, highlight=False)
+    for path, reason in skipped[: NAMED_AT_MOST if listed else None]:
+        notes.print(f"  {path}: {reason}", markup=False, highlight=False)

@@ -1,0 +1,103 @@
+"""A data set of another library, known by what it yields: torch's and torchvision's, Hugging Face's, or a plain list."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+from torch import Tensor
+
+from connr.data.folder import fitted, read_picture
+from connr.data.image_set import UNLABELLED, ImageSet, Skipped
+from connr.errors import InputError
+
+IMAGE_KEYS, LABEL_KEYS = ("image", "img", "images", "pixel_values"), ("label", "labels", "fine_label")
+
+
+def read_dataset(data: Any, size: int, channels: int) -> ImageSet:
+    """Every item once, in order; images may differ in size.
+
+    Args:
+        data: items are images, (image, label, ...), or mappings with `image` and `label`. An image is a PIL image, the path
+            of one, a uint8 array [h,w] or [h,w,c], or a tensor [h,w] or [c,h,w], uint8 or float in 0..1 as `ToTensor` makes.
+        size, channels: of the result; the central square of each image is resized.
+
+    Raises:
+        InputError: there are no items, or one is no image; naming it and what it is.
+    """
+    if isinstance(data, Mapping):
+        raise InputError(f"DATA is a mapping of {', '.join(map(str, data))}: give one of them.")
+    names, images, labels, skipped = list[str](), list[Tensor](), list[int](), list[Skipped]()
+    for index, item in enumerate(_items(data)):
+        picture, label = _parts(item)
+        pixels = _pixels(picture, size, channels, index)
+        name = str(picture) if isinstance(picture, str | Path) else str(index)
+        if isinstance(pixels, str):
+            skipped.append(Skipped(name, pixels))
+            continue
+        names.append(name)
+        images.append(pixels)
+        labels.append(UNLABELLED if label is None else _integer(label, index))
+    if not images:
+        first = f"; the first, {skipped[0].path}: {skipped[0].reason}" if skipped else ""
+        raise InputError(f"the {type(data).__name__} holds no images{first}.")
+    return ImageSet(torch.stack(images), names, torch.tensor(labels), _class_names(data, labels), skipped)
+
+
+def _items(data: Any) -> Iterator[Any]:
+    """By index where there is a length: torch's map-style data sets need not stop by themselves."""
+    if hasattr(data, "__len__") and hasattr(data, "__getitem__"):
+        return (data[index] for index in range(len(data)))
+    return iter(data)
+
+
+def _parts(item: Any) -> tuple[Any, Any]:
+    if isinstance(item, Mapping):
+        image = next((item[key] for key in IMAGE_KEYS if key in item), None)
+        return image, next((item[key] for key in LABEL_KEYS if key in item), None)
+    if isinstance(item, tuple | list) and item:
+        return item[0], item[1] if len(item) > 1 else None
+    return item, None
+
+
+def _pixels(image: Any, size: int, channels: int, index: int) -> UInt8[Tensor, "c s s"] | str:
+    if isinstance(image, str | Path):
+        return read_picture(Path(image), size, channels)
+    if isinstance(image, Tensor):
+        if image.is_floating_point() and float(image.min()) >= 0 and float(image.max()) <= 1:
+            image = (image * 255).round().to(torch.uint8)
+        image = image.detach().cpu().movedim(0, -1).numpy() if image.ndim == 3 else image.detach().cpu().numpy()
+    if isinstance(image, np.ndarray):
+        if (
+            image.dtype != np.uint8
+            or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3)))
+            or not image.size
+        ):
+            raise InputError(
+                f"item {index} is {image.dtype} {list(image.shape)}, should be uint8 in 0..255, [h,w] or [h,w,c] as an array, "
+                "[h,w] or [c,h,w] as a tensor; leave out transforms that normalise."
+            )
+        image = Image.fromarray(image.squeeze(2) if image.ndim == 3 and image.shape[2] == 1 else image)
+    if not isinstance(image, Image.Image):
+        raise InputError(f"item {index} is a {type(image).__name__}, which is no image.")
+    return fitted(image, size, channels)
+
+
+def _integer(label: Any, index: int) -> int:
+    try:
+        return int(label)
+    except (TypeError, ValueError) as fault:
+        raise InputError(f"the label of item {index} is {label!r}, should be an integer.") from fault
+
+
+def _class_names(data: Any, labels: list[int]) -> list[str]:
+    """torchvision's `classes` or the names of Hugging Face's label column; none where they do not cover the labels."""
+    names = getattr(data, "classes", None)
+    features = getattr(data, "features", None)
+    if names is None and isinstance(features, Mapping):
+        names = next((features[key].names for key in LABEL_KEYS if hasattr(features.get(key), "names")), None)
+    readable = [str(name) for name in names] if isinstance(names, list | tuple) else []
+    return readable if len(set(readable)) == len(readable) > max(labels) else []

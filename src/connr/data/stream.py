@@ -1,0 +1,129 @@
+"""Pictures a chunk at a time, in order, decoded ahead by threads: any number of paths in bounded memory."""
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from connr.data.folder import pictures, read_picture
+from connr.data.image_set import ImageSet, Skipped
+from connr.data.named import NAMED
+from connr.data.sources import open_images
+from connr.errors import InputError
+
+CHUNKS_AHEAD = 2  # decoded while the network is busy with an earlier one
+
+
+class Chunk(NamedTuple):
+    """Some images in a row: their names, their pixels, and the files before or among them that were left out."""
+
+    names: list[str]
+    images: UInt8[Tensor, "n c h w"]
+    skipped: list[Skipped]
+
+
+class Stream(NamedTuple):
+    """Chunks, and how many files or images they are made from; None where that shows only at the end."""
+
+    chunks: Iterator[Chunk]
+    total: int | None
+
+
+def open_stream(data: str | Path | Iterable[str], size: int, channels: int, chunk_size: int) -> Stream:
+    """DATA -> chunks of `chunk_size` images, the last one smaller.
+
+    Args:
+        data: one picture, a folder, an `.npz`, `digits`, or any iterable of paths; it is read as it is needed.
+        size, channels: of the images.
+        chunk_size: images of a chunk, whatever is skipped between them.
+
+    Raises:
+        InputError: nothing is there. While it is read: of a single picture, it cannot be read; of many, none can.
+    """
+    if not isinstance(data, str | Path):
+        return Stream(_decoded(((path, Path(path)) for path in data), size, channels, chunk_size), None)
+    path = Path(data)
+    if path.is_dir():
+        paths = sorted(pictures(path, leave_out=None))
+        if not paths:
+            raise InputError(f"{path} holds no pictures (.jpg, .png, .webp, ...), in no subfolder either.")
+        named = ((str(picture.relative_to(path)), picture) for picture in paths)
+        return Stream(_decoded(named, size, channels, chunk_size), len(paths))
+    if path.exists() and path.suffix != ".npz":
+        return Stream(iter([_single(path, size, channels)]), 1)
+    if not path.exists() and str(data) not in NAMED:
+        raise InputError(
+            f"{str(data)!r} is not there: DATA should be a picture, a folder, an .npz file, {', '.join(NAMED)}, "
+            "or - for paths on standard input."
+        )
+    whole = open_images(data, size, channels)
+    return Stream(_cut(whole, chunk_size), len(whole))
+
+
+def split_paths(lines: Iterable[bytes], null: bool = False) -> Iterator[str]:
+    """Paths as they come, one a line; with `null`, each ended by a zero byte (`find -print0`). Empty ones are passed over."""
+    end, rest = b"\0" if null else b"\n", b""
+    for line in lines:
+        *whole, rest = (rest + line).split(end)
+        yield from (os.fsdecode(path) for raw in whole if (path := raw if null else raw.removesuffix(b"\r")))
+    if rest:
+        yield os.fsdecode(rest if null else rest.removesuffix(b"\r"))
+
+
+def _single(path: Path, size: int, channels: int) -> Chunk:
+    pixels = read_picture(path, size, channels)
+    if isinstance(pixels, str):
+        raise InputError(f"{path} cannot be read as a picture: {pixels}")
+    return Chunk([str(path)], pixels.unsqueeze(0), [])
+
+
+def _cut(images: ImageSet, chunk_size: int) -> Iterator[Chunk]:
+    for start in range(0, len(images), chunk_size):
+        here = slice(start, start + chunk_size)
+        yield Chunk(images.names[here], images.images[here], [])
+
+
+def _decoded(named: Iterable[tuple[str, Path]], size: int, channels: int, chunk_size: int) -> Iterator[Chunk]:
+    names, rows, skipped, found = list[str](), list[Tensor](), list[Skipped](), 0
+    first = None
+    for name, pixels in _read_ahead(named, size, channels, CHUNKS_AHEAD * chunk_size):
+        if isinstance(pixels, str):
+            skipped.append(Skipped(name, pixels))
+            first = first or skipped[0]
+            continue
+        found += 1
+        names.append(name)
+        rows.append(pixels)
+        if len(rows) == chunk_size:
+            yield Chunk(names, torch.stack(rows), skipped)
+            names, rows, skipped = [], [], []
+    if not found:
+        if not first:
+            raise InputError("there are no paths of pictures to read.")
+        raise InputError(f"none of the pictures can be read; the first, {first.path}: {first.reason}")
+    if rows or skipped:
+        empty = torch.empty(0, channels, size, size, dtype=torch.uint8)
+        yield Chunk(names, torch.stack(rows) if rows else empty, skipped)
+
+
+def _read_ahead(named: Iterable[tuple[str, Path]], size: int, channels: int, ahead: int) -> Iterator[tuple[str, Tensor | str]]:
+    """Each name with its pixels or the reason why there are none, in order; at most `ahead` pictures are held."""
+    pending = deque[tuple[str, "Future[Tensor | str]"]]()
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        for name, path in named:
+            pending.append((name, pool.submit(read_picture, path, size, channels)))
+            if len(pending) == ahead:
+                name, reading = pending.popleft()
+                yield name, reading.result()
+        while pending:
+            name, reading = pending.popleft()
+            yield name, reading.result()
+    finally:  # also when whoever reads has stopped
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,45 @@
+"""A fitted model for elsewhere: a lean folder, one ONNX file, or a folder for the Hugging Face Hub."""
+
+from pathlib import Path
+
+from connr import run
+from connr.errors import InputError
+from connr.export.folder import save_for_hub, save_lean
+from connr.export.onnx import save_onnx
+from connr.run_folder import RunFolder, check_new
+
+FORMATS = ("safetensors", "onnx", "hub")
+
+__all__ = ["FORMATS", "export"]
+
+
+def export(folder: RunFolder, to: str, out: Path) -> str:
+    """Writes a finished run's model to `out`, whole or not at all, and says what is there.
+
+    Args:
+        folder: of a finished run, or of `ConNR.save`.
+        to: `safetensors` or `hub`, a folder; `onnx`, a file.
+        out: not there yet; a folder may be empty.
+
+    Raises:
+        InputError: no such format or run, `out` is taken, or an optional package is missing.
+        NotTheSame: ONNX does not give torch's answers.
+    """
+    if to not in FORMATS:
+        raise InputError(f"--to {to!r} should be one of: {', '.join(FORMATS)}.")
+    if to == "onnx" and (out.suffix != ".onnx" or out.exists()):
+        raise InputError(
+            f"--out {out} should end in .onnx." if out.suffix != ".onnx" else f"{out} exists; choose another --out."
+        )
+    if to != "onnx":
+        check_new(out)
+    r, model = run.load_model(folder, "cpu")
+    if to == "onnx":
+        off = save_onnx(r, model, str(run.read_config(folder)["data"]), out)
+        shape = f"[n,{r.data.size},{r.data.size},{r.data.channels}]"
+        return f"{out}: images uint8 {shape} -> features, cluster, distance; differs from torch by {off:.0e} at most"
+    if to == "hub":
+        save_for_hub(r, model, folder, out)
+        return f"{out}: config.json, model.safetensors, README.md; upload it with: hf upload USER/NAME {out}"
+    save_lean(r, model, out)
+    return f"{out}: config.json, model.safetensors"

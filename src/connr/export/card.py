@@ -1,0 +1,80 @@
+"""The README.md of a model on the Hub: what it is, how it scored, how it is used."""
+
+from collections.abc import Mapping
+
+import yaml
+
+from connr import __version__, run
+from connr.errors import InputError
+from connr.recipe import Recipe
+from connr.run_folder import RunFolder
+
+METADATA = {
+    "library_name": "connr",
+    "pipeline_tag": "image-feature-extraction",
+    "tags": ["clustering", "connr", "deep-clustering", "image-clustering", "model_hub_mixin", "pytorch_model_hub_mixin"],
+}
+CARD = """---
+{metadata}---
+
+# {clusters} clusters of images, found without labels
+
+A network and {clusters} centroids, fitted by ConNR (NeurIPS 2023) with `connr` {version}.
+{description}
+
+Clusters have numbers, not names: look at some images of each before giving them a meaning. They follow what the images it was
+fitted on have in common, which need not be what you are after.
+
+## Use
+
+```python
+from connr import ConNR
+
+model = ConNR.load("FOLDER")  # this folder, as downloaded
+clusters = model.predict("pictures/")
+```
+
+```python
+import torch
+from connr.export.hub import HubModel
+
+model = HubModel.from_pretrained("FOLDER")  # or USER/NAME
+images = torch.zeros(1, {size}, {size}, {channels}, dtype=torch.uint8)  # n h w c
+features, cluster, distance = model(images)
+```
+
+## How it scored
+
+{scores}
+
+## Recipe
+
+```yaml
+{recipe}```
+"""
+
+
+def model_card(r: Recipe, folder: RunFolder) -> str:
+    """Markdown with the Hub's metadata on top; scores where the images of the run had labels."""
+    return CARD.format(
+        metadata=yaml.safe_dump(METADATA, sort_keys=False),
+        version=__version__,
+        clusters=r.clusters,
+        description=f"The recipe is for: {r.description}." if r.description else "",
+        size=r.data.size,
+        channels=r.data.channels,
+        scores=_scored(folder),
+        recipe=r.to_yaml(),
+    )
+
+
+def _scored(folder: RunFolder) -> str:
+    try:
+        scores: Mapping[str, float] = run.evaluate(folder)
+    except InputError:  # no labels, or saved without its run
+        return "The images it was fitted on had no labels to score it against."
+    return (
+        f"On the {scores['n']:,} labelled images it was fitted on (labels used for the scores only):\n\n"
+        "| ACC | NMI | ARI |\n|---|---|---|\n"
+        f"| {scores['acc']:.4f} | {scores['nmi']:.4f} | {scores['ari']:.4f} |"
+    )

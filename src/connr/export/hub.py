@@ -1,0 +1,47 @@
+"""A folder as the Hugging Face Hub has them: config.json, model.safetensors, README.md. Nothing is uploaded.
+
+    from connr.export.hub import HubModel
+    features, cluster, distance = HubModel.from_pretrained("FOLDER or USER/NAME")(images)
+
+It loads with `ConNR.load` as well.
+"""
+
+from typing import Any
+
+import torch
+
+from connr import experiment
+from connr.backbones import features_out
+from connr.errors import InputError
+from connr.export.deployed import Deployed
+from connr.recipe import check
+
+try:
+    from huggingface_hub import PyTorchModelHubMixin
+except ImportError as fault:
+    raise InputError('the Hub needs huggingface_hub: pip install "connr[hub]".') from fault
+
+
+class HubModel(Deployed, PyTorchModelHubMixin, library_name="connr"):
+    """A fitted model that `from_pretrained` brings back: uint8 images (n h w c) -> features, cluster, distance.
+
+    Args:
+        recipe: as in config.json.
+        mean, std: per channel, in [0, 1] units.
+
+    Raises:
+        InputError: the recipe is none.
+    """
+
+    def __init__(self, recipe: dict[str, Any], mean: list[float], std: list[float]) -> None:
+        r = check(recipe, "config.json")
+        representation = experiment.build(r).representation
+        width = features_out(representation, r.data.channels, r.data.size)
+        super().__init__(representation, torch.zeros(r.clusters or 0, width), mean, std)
+        self.eval()
+
+    @classmethod
+    def _from_pretrained(cls, **arguments: Any) -> "HubModel":
+        """Every tensor must be there: the mixin's default would leave out what does not fit."""
+        model: HubModel = super()._from_pretrained(**{**arguments, "strict": True})
+        return model

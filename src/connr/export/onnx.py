@@ -1,0 +1,114 @@
+"""One .onnx file: uint8 images (n h w c) -> features, cluster, distance; n is free."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from connr import __version__
+from connr.data.stream import open_stream
+from connr.errors import InputError, NotTheSame
+from connr.export.deployed import Deployed
+from connr.model import Model
+from connr.recipe import Recipe
+from connr.run_folder import replacing
+
+OPSET = 18
+OUTPUTS = ("features", "cluster", "distance")
+TOLERANCE = 1e-4
+CHECKED_ON = 256  # images, of the run's own data where they are still there, else digits
+
+
+def save_onnx(r: Recipe, model: Model, source: str, path: Path) -> float:
+    """Writes the file once it gave torch's answers on real images, and returns by how much they differed at most.
+
+    Raises:
+        InputError: a package is missing.
+        NotTheSame: a feature or distance differs by more than TOLERANCE, or a cluster where it is no tie.
+    """
+    onnx, runtime = _packages()
+    deployed = Deployed(model.representation, model.centroids, model.mean, model.std).cpu().eval()
+    images = real_images(source, r.data.size, r.data.channels)
+    with replacing(path) as draft:
+        with _quiet():
+            program = torch.onnx.export(
+                deployed,
+                (images[:2],),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["images"],
+                output_names=list(OUTPUTS),
+                dynamic_shapes={"images": {0: torch.export.Dim("n", min=1)}},
+                verbose=False,
+            )
+        assert program is not None  # what dynamo=True returns
+        proto = program.model_proto
+        described = {"connr": __version__, "clusters": str(len(model.centroids)), "description": r.description}
+        onnx.helper.set_model_props(proto, described)
+        onnx.checker.check_model(proto, full_check=True)
+        draft.write_bytes(proto.SerializeToString())
+        return compare(deployed, runtime.InferenceSession(str(draft), providers=["CPUExecutionProvider"]), images)
+
+
+def compare(deployed: Deployed, session: Any, images: UInt8[Tensor, "n h w c"]) -> float:
+    """The largest difference between ONNX and torch, over batches of all the images and of one.
+
+    Raises:
+        NotTheSame: as in `save_onnx`.
+    """
+    worst = 0.0
+    for batch in (images, images[:1]):
+        features, clusters, distances = session.run(list(OUTPUTS), {"images": batch.numpy()})
+        with torch.no_grad():
+            ours = [value.numpy() for value in deployed(batch)]
+        off = max(float(np.abs(features - ours[0]).max()), float(np.abs(distances - ours[2]).max()))
+        worst = max(worst, off)
+        other = clusters != ours[1]
+        to_theirs = np.linalg.norm(ours[0] - deployed.centroids.numpy()[clusters], axis=1)
+        ties = np.abs(to_theirs - ours[2]) <= TOLERANCE
+        if not off <= TOLERANCE or (other & ~ties).any():
+            raise NotTheSame(f"ONNX differs from torch by {off:.1e} and in {other.sum()} of {len(batch)} clusters.")
+    return worst
+
+
+def real_images(source: str, size: int, channels: int) -> UInt8[Tensor, "n h w c"]:
+    """Some of the images of the run, or digits where those are not to be had."""
+    for data in (source, "digits"):
+        try:
+            chunk = next(open_stream(data, size, channels, CHECKED_ON).chunks) if data else None
+        except InputError:  # moved, or never on this machine
+            continue
+        if chunk and chunk.names:
+            return chunk.images.permute(0, 2, 3, 1).contiguous()
+    raise AssertionError("digits come with scikit-learn")
+
+
+def _packages() -> tuple[Any, Any]:
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript  # noqa: F401 - torch's exporter needs it
+    except ImportError as fault:
+        raise InputError('--to onnx needs onnx, onnxruntime and onnxscript: pip install "connr[onnx]".') from fault
+    return onnx, onnxruntime
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter's own warnings are about its insides."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,127 @@
+"""The pictures of a run in a folder for each cluster, as links or copies, the most typical first."""
+
+import csv
+import os
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+from connr.data import Skipped
+from connr.errors import InputError
+from connr.run import read_config, write_csv
+from connr.run_folder import RunFolder, check_new, replacing_folder
+
+LONGEST_NAME = 200  # bytes that are kept of a picture's own name, beside its rank; file systems take 255
+
+
+class Sorted(NamedTuple):
+    """How many pictures were linked and how many copied, and those that were not there."""
+
+    linked: int
+    copied: int
+    missing: list[Skipped]
+
+
+class Placed(NamedTuple):
+    """A row of assignments.csv."""
+
+    name: str
+    cluster: int
+    distance: float
+
+
+def sort(folder: RunFolder, out: Path, *, copy: bool = False, pictures: Path | None = None) -> Sorted:
+    """Writes OUT/cluster-00/, OUT/cluster-01/, ... with RANK-NAME for each picture, ranked by distance to the centroid.
+
+    The rank keeps apart pictures of the same name in different folders. `sorted.csv` says which file is which picture;
+    `missing.csv` lists those that are not there any more. OUT appears whole or not at all.
+
+    Args:
+        folder: a finished run on a folder of pictures.
+        out: new or empty, outside the pictures' folder.
+        copy: copies, not links. Links are relative, so that OUT and the pictures can be moved together; a picture is copied
+            after all where the system has no links to give, as Windows without the privilege.
+        pictures: where the pictures are now; None for where they were.
+
+    Raises:
+        OSError: the disk is full, or OUT may not be written.
+        InputError: there is no such run, it was not on a folder, no picture is there, or OUT is taken.
+    """
+    config = read_config(folder)
+    clusters = config["recipe"].clusters
+    rows = _assignments(folder, clusters)
+    source = _source(folder, pictures, str(config["data"]))
+    check_new(out)
+    if out.resolve().is_relative_to(source.resolve()):
+        raise InputError(f"{out} lies among the pictures themselves, in {source}; choose an OUT elsewhere.")
+    found = [row for row in rows if (source / row.name).is_file()]
+    missing = [Skipped(row.name, "not there") for row in rows if not (source / row.name).is_file()]
+    if not found:
+        raise InputError(f"none of the {len(rows):,} pictures of {folder.path} is in {source}; say where with --pictures.")
+
+    linked, index = 0, list[tuple[str, str]]()
+    with replacing_folder(out) as draft:
+        for cluster in range(clusters):
+            place = draft / f"cluster-{cluster:0{max(2, len(str(clusters - 1)))}d}"
+            place.mkdir()
+            members = sorted((row for row in found if row.cluster == cluster), key=lambda row: row.distance)
+            digits = max(3, len(str(len(members))))
+            for rank, row in enumerate(members, start=1):
+                target = place / f"{rank:0{digits}d}-{_short(Path(row.name).name)}"
+                linked += _put(source / row.name, target, copy)
+                index.append((row.name, f"{place.name}/{target.name}"))
+        write_csv(draft / "sorted.csv", ("path", "file"), index)
+        if missing:
+            write_csv(draft / "missing.csv", ("path", "reason"), missing)
+    return Sorted(linked, len(found) - linked, missing)
+
+
+def _put(picture: Path, target: Path, copy: bool) -> bool:
+    """Whether the picture could be linked as it should; else it was copied, with its times."""
+    if not copy:
+        try:
+            target.symlink_to(_relative(picture, target.parent))
+            return True
+        except OSError:  # no privilege, or a file system without links
+            if not picture.is_file():
+                raise
+    shutil.copy2(picture, target)
+    return False
+
+
+def _relative(picture: Path, place: Path) -> Path:
+    real = picture.parent.resolve() / picture.name
+    try:
+        return Path(os.path.relpath(real, place.resolve()))
+    except ValueError:  # on another drive of Windows
+        return real
+
+
+def _short(name: str) -> str:
+    """The end of a name that is too long, with its ending."""
+    raw = os.fsencode(name)
+    return name if len(raw) <= LONGEST_NAME else raw[-LONGEST_NAME:].decode(errors="ignore")
+
+
+def _assignments(folder: RunFolder, clusters: int) -> list[Placed]:
+    try:
+        with open(folder.assignments, newline="", encoding="utf-8", errors="surrogateescape") as file:
+            rows = [Placed(row["path"], int(row["cluster"]), float(row["distance"])) for row in csv.DictReader(file)]
+        for row in rows:
+            if not 0 <= row.cluster < clusters or Path(row.name).is_absolute() or ".." in Path(row.name).parts:
+                raise ValueError(row)
+        return rows
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as fault:
+        raise InputError(f"{folder.assignments} is not as a run writes it: {fault!r}.") from fault
+
+
+def _source(folder: RunFolder, pictures: Path | None, was_at: str) -> Path:
+    if pictures is not None:
+        if not pictures.is_dir():
+            raise InputError(f"--pictures {pictures} is no folder.")
+        return pictures.absolute()
+    if Path(was_at).is_absolute() and Path(was_at).is_dir():
+        return Path(was_at)
+    if not Path(was_at).is_absolute() or Path(was_at).suffix == ".npz":
+        raise InputError(f"{folder.path} is a run on {was_at or 'an array'}, not on a folder: there are no pictures to sort.")
+    raise InputError(f"the pictures of {folder.path} were in {was_at}, which is not there; say where with --pictures.")

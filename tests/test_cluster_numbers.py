@@ -1,0 +1,70 @@
+"""Cluster 2 is cluster 2 wherever a user meets it."""
+
+import csv
+import io
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import COLOURED
+from test_cli import connr
+
+from connr import ConNR, recipe, run
+from connr.data import open_images
+from connr.run_folder import RunFolder
+
+
+@pytest.fixture
+def everywhere(coloured, tmp_path, monkeypatch):
+    """Surface -> {path: cluster} of the same fit."""
+    monkeypatch.chdir(tmp_path)
+    model = ConNR(3, recipe.load("photos", COLOURED), out="run").fit(coloured)
+    names = model.names_
+    found = {"labels_": dict(zip(names, model.labels_.tolist(), strict=True))}
+
+    def said(surface, clusters):
+        found[surface] = dict(zip(names, np.asarray(clusters).tolist(), strict=True))
+
+    with open("run/assignments.csv", newline="", encoding="utf-8") as file:
+        found["assignments.csv"] = {row["path"]: int(row["cluster"]) for row in csv.DictReader(file)}
+    rows = csv.DictReader(io.StringIO(connr("predict", "run", coloured).stdout))
+    found["connr predict"] = {row["path"]: int(row["cluster"]) for row in rows}
+    connr("sort", "run", "sorted")
+    with open("sorted/sorted.csv", newline="", encoding="utf-8") as file:
+        found["connr sort"] = {row["path"]: int(row["file"][len("cluster-") :].split("/")[0]) for row in csv.DictReader(file)}
+    said("predict", model.predict(coloured))
+    said("a loaded run", ConNR.load("run").predict(coloured))
+    model.save("saved")
+    said("saved and loaded", ConNR.load("saved").predict(coloured))
+    said("pickled", pickle.loads(pickle.dumps(model)).predict(coloured))
+    connr("export", "run", "--to", "safetensors", "--out", "lean")
+    said("the lean folder", ConNR.load("lean").predict(coloured))
+    said("cluster_centers_", ((model.transform(coloured)[:, None] - model.cluster_centers_) ** 2).sum(axis=2).argmin(axis=1))
+    said("Model", run.load_model(RunFolder("run"))[1].assign(open_images(coloured, 16, 3).images).clusters)
+
+    images = open_images(coloured, 16, 3).images.permute(0, 2, 3, 1).contiguous()
+    runtime = pytest.importorskip("onnxruntime")
+    connr("export", "run", "--to", "onnx", "--out", "model.onnx")
+    said("onnx", runtime.InferenceSession("model.onnx").run(["cluster"], {"images": images.numpy()})[0])
+    pytest.importorskip("huggingface_hub")
+    from connr.export.hub import HubModel
+
+    connr("export", "run", "--to", "hub", "--out", "for-hub")
+    said("the hub folder", HubModel.from_pretrained("for-hub")(images)[1])
+    return found
+
+
+def test_cluster_numbers_mean_the_same_everywhere(everywhere):
+    labels = everywhere["labels_"]
+    assert len(labels) == 60
+    assert set(labels.values()) == {0, 1, 2}
+    assert {surface for surface, clusters in everywhere.items() if clusters != labels} == set()
+
+
+def test_so_do_their_centroids(coloured_run):
+    """What `history_` and events.jsonl count as cluster k is what assignments.csv calls k."""
+    sizes = run.history(RunFolder(coloured_run))[-1]["cluster_sizes"]
+    with open(Path(coloured_run) / "assignments.csv", newline="", encoding="utf-8") as file:
+        clusters = [int(row["cluster"]) for row in csv.DictReader(file)]
+    assert sizes == [clusters.count(k) for k in range(3)]
