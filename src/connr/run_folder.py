@@ -1,6 +1,7 @@
 """A run folder and its files. Everything is written whole: to a temporary file, flushed to the disk, then renamed.
 
-recipe.yaml  events.jsonl  checkpoints/  model.safetensors + config.json  assignments.csv  skipped.csv  clusters.png  report.html
+recipe.yaml  events.jsonl  checkpoints/  model.safetensors + config.json  assignments.csv  skipped.csv
+clusters.png  report.html
 """
 
 import json

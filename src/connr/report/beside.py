@@ -16,6 +16,7 @@ from connr.randomness import stream
 
 SIDE = 32  # pixels that these methods are given at most, and HOG exactly
 COMPONENTS = 64
+RESTARTS = 3  # of k-means: these are to take seconds
 GREY = (0.299, 0.587, 0.114)
 
 
@@ -41,7 +42,7 @@ def compare(
     }
     for name, features in methods.items():
         began = time.monotonic()
-        found = kmeans(features(images), n_clusters, generator=stream(seed, "beside")).assignments
+        found = kmeans(features(images), n_clusters, restarts=RESTARTS, generator=stream(seed, "beside")).assignments
         seconds = time.monotonic() - began
         agreement = {"nmi": metrics.nmi(clusters, found), "ari": metrics.ari(clusters, found)}
         rows.append(Beside(name, _scores(labels, found), agreement, seconds))
@@ -62,7 +63,8 @@ def gradients(images: UInt8[Tensor, "m c s s"]) -> Float[Tensor, "m d"]:
     found = np.stack([hog(picture, pixels_per_cell=(8, 8), cells_per_block=(2, 2)) for picture in grey.numpy()])
     centred = torch.from_numpy(found - found.mean(axis=0)).double()
     vectors = torch.linalg.eigh(centred.T @ centred).eigenvectors
-    return (centred @ vectors[:, -COMPONENTS:]).float()
+    reduced: Tensor = centred @ vectors[:, -COMPONENTS:]
+    return reduced.float()
 
 
 def _scores(labels: Int[Tensor, " m"], clusters: Int[Tensor, " m"]) -> dict[str, float] | None:

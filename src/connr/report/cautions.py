@@ -1,4 +1,4 @@
-"""What a user should know before trusting a run: collapse, empty or tiny clusters, files left out, what the run itself said."""
+"""What to know before trusting a run: collapse, empty or tiny clusters, files left out, what the run itself said."""
 
 import math
 from collections import Counter

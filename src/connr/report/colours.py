@@ -5,13 +5,24 @@ colour vision. More than that no eye tells apart by colour: hues a golden angle 
 """
 
 import colorsys
+from typing import NamedTuple
 
 PETROFF = ("3f90da", "ffa90e", "bd1f01", "94a4a2", "832db6", "a96b59", "e76300", "b9ac70", "717581", "92dadd")
-LIGHT_GROUND, DARK_GROUND = (1.0, 1.0, 1.0), (0.09, 0.1, 0.12)
-CONTRAST = 2.0  # at least, with the ground
 GOLDEN = 0.61803398875
 
 RGB = tuple[float, float, float]
+
+
+class Ground(NamedTuple):
+    """What dots lie on, what they are mixed with to be seen on it, and the contrast that they have at least."""
+
+    colour: RGB
+    ink: RGB
+    contrast: float
+
+
+LIGHT = Ground((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), 2.0)
+DARK = Ground((0.09, 0.1, 0.12), (1.0, 1.0, 1.0), 3.0)
 
 
 def palette(n_clusters: int) -> list[tuple[str, str]]:
@@ -20,7 +31,7 @@ def palette(n_clusters: int) -> list[tuple[str, str]]:
         base = [_parsed(code) for code in PETROFF[:n_clusters]]
     else:
         base = [colorsys.hls_to_rgb((i * GOLDEN) % 1, (0.42, 0.56, 0.68)[i % 3], 0.6) for i in range(n_clusters)]
-    return [(_code(_seen_on(LIGHT_GROUND, c, 0.0)), _code(_seen_on(DARK_GROUND, c, 1.0))) for c in base]
+    return [(_code(_seen_on(LIGHT, colour)), _code(_seen_on(DARK, colour))) for colour in base]
 
 
 def contrast(one: RGB, other: RGB) -> float:
@@ -29,13 +40,17 @@ def contrast(one: RGB, other: RGB) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
-def _seen_on(ground: RGB, colour: RGB, towards: float) -> RGB:
-    """The colour, mixed with black (towards 0) or white (1) as little as its contrast with the ground asks for."""
+def _seen_on(ground: Ground, colour: RGB) -> RGB:
+    """The colour, mixed with the ink as little as the contrast asks for."""
     for share in range(0, 100, 4):
-        mixed = tuple(x + (towards - x) * share / 100 for x in colour)
-        if contrast(mixed, ground) >= CONTRAST:  # type: ignore[arg-type]
+        if contrast(mixed := _mixed(colour, ground.ink, share / 100), ground.colour) >= ground.contrast:
             break
-    return mixed  # type: ignore[return-value]
+    return mixed
+
+
+def _mixed(one: RGB, other: RGB, share: float) -> RGB:
+    red, green, blue = (a + (b - a) * share for a, b in zip(one, other, strict=True))
+    return red, green, blue
 
 
 def _luminance(colour: RGB) -> float:

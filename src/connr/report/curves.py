@@ -1,14 +1,16 @@
 """Curves over the epochs as the points of an SVG: what the template draws, it does not compute."""
 
 import math
-from collections.abc import Callable, Iterable
+import statistics
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-WIDTH, HEIGHT = 360, 200  # units of the drawing, about pixels on a phone
-LEFT, RIGHT, TOP, BOTTOM = 46, 10, 16, 26  # of the frame
+WIDTH, HEIGHT = 360, 204  # units of the drawing, about pixels on a phone
+LEFT, RIGHT, TOP, BOTTOM = 46, 10, 22, 26  # of the frame
 MARKED_TO = 30  # values; a longer line needs no dots
+MOST_STEPS = 5  # between the marks of an axis
 
-Value = Callable[[dict[str, Any]], Any]
+Value = Callable[[dict[str, Any]], float | None]
 
 
 class Line(NamedTuple):
@@ -46,93 +48,102 @@ class Chart(NamedTuple):
     bottom: int = HEIGHT - BOTTOM
 
 
-def charts(records: list[dict[str, Any]], epochs: int, n_clusters: int) -> list[Chart]:
-    """A chart for each number that the epochs have; those no epoch has are left out."""
-    sizes = [(f"cluster {c}", f"c{c}", _size(c)) for c in range(n_clusters)]
-    asked: list[tuple[str, str, list[tuple[str, str, Value]], tuple[float, float] | None]] = [
-        ("Loss", "Mean over the steps of an epoch.", [("loss", "s0", _key("loss"))], None),
-        (
+class Asked(NamedTuple):
+    """What a chart shows: its lines by name, the range its axis has at least, the digits of its values."""
+
+    title: str
+    note: str
+    values: dict[str, Value]
+    covers: tuple[float, ...]
+    digits: int
+
+
+def charts(records: list[dict[str, Any]], epochs: int) -> list[Chart]:
+    """A chart for each kind of number that the epochs have; those that no epoch has are left out."""
+    asked = (
+        Asked("Loss", "Mean over the steps of an epoch.", {"loss": _key("loss")}, (), 3),
+        Asked(
             "Scores",
             "Against the labels, which training never sees.",
-            [(name.upper(), f"s{at}", _key(name)) for at, name in enumerate(("acc", "nmi", "ari"))],
+            {name.upper(): _key(name) for name in ("acc", "nmi", "ari")},
             (0.0, 1.0),
+            3,
         ),
-        ("Cluster sizes", "Images in each cluster; a line that falls to 0 is a cluster lost.", sizes, (0.0, 0.0)),
-        (
+        # By rank: k-means numbers its clusters anew in every epoch.
+        Asked(
+            "Cluster sizes",
+            "Images in the largest, the median and the smallest cluster.",
+            {"largest": _sizes(max), "median": _sizes(statistics.median), "smallest": _sizes(min)},
+            (0.0,),
+            0,
+        ),
+        Asked(
             "Spread of the features",
             "About 1 when they spread over the sphere, 0 when they have collapsed.",
-            [("feature std", "s0", _key("feature_std"))],
+            {"feature std": _key("feature_std")},
             (0.0, 1.0),
+            3,
         ),
-        (
+        Asked(
             "Anchors kept",
-            "Share of a batch far enough from a boundary to draw its neighbours.",
-            [("kept", "s0", _key("kept"))],
+            "Share of a batch far enough from a boundary to be drawn to its neighbours.",
+            {"kept": _key("kept")},
             (0.0, 1.0),
+            3,
         ),
-    ]
-    begins = next((record["epoch"] for record in records if record["stage"] == "group"), None)
-    drawn = [_chart(title, note, lines, covered, records, epochs, begins) for title, note, lines, covered in asked]
+    )
+    begins = next((int(record["epoch"]) for record in records if record["stage"] == "group"), None)
+    drawn = [_chart(chart, records, epochs, begins) for chart in asked]
     return [chart for chart in drawn if chart]
 
 
-def _chart(
-    title: str,
-    note: str,
-    lines: list[tuple[str, str, Value]],
-    covered: tuple[float, float] | None,
-    records: list[dict[str, Any]],
-    epochs: int,
-    begins: int | None,
-) -> Chart | None:
-    """The chart of some values; `covered` is the range that the axis has at least."""
-    found = {name: _series(records, value) for name, _, value in lines}
-    values = [value for series in found.values() for _, value in series] + list(covered or ())
+def _chart(asked: Asked, records: list[dict[str, Any]], epochs: int, begins: int | None) -> Chart | None:
+    found = {name: _series(records, value) for name, value in asked.values.items()}
+    values = [value for series in found.values() for _, value in series] + list(asked.covers)
     if not any(found.values()):
         return None
     marks = ticks(min(values), max(values))
-    low, high = marks[0], marks[-1]
 
     def x(epoch: float) -> float:
         return round(LEFT + (WIDTH - LEFT - RIGHT) * (epoch - 1) / max(1, epochs - 1), 1)
 
     def y(value: float) -> float:
-        return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - low) / (high - low), 1)
+        return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - marks[0]) / (marks[-1] - marks[0]), 1)
 
+    lines = [
+        Line(
+            name,
+            text(series[0][1], asked.digits),
+            text(series[-1][1], asked.digits),
+            f"s{style}",
+            [(x(epoch), y(value)) for epoch, value in series],
+            len(series) <= MARKED_TO,
+        )
+        for style, (name, series) in enumerate(found.items())
+        if series
+    ]
     digits = max(0, -math.floor(math.log10(marks[1] - marks[0]) + 1e-9))
-    return Chart(
-        title,
-        note,
-        [
-            Line(
-                name,
-                text(series[0][1], digits + 1),
-                text(series[-1][1], digits + 1),
-                style,
-                [(x(epoch), y(value)) for epoch, value in series],
-                len(series) <= MARKED_TO,
-            )
-            for (name, style, _), series in zip(lines, found.values(), strict=True)
-            if series
-        ],
-        [Tick(x(at), f"{at:,.0f}") for at in epoch_ticks(epochs)],
-        [Tick(y(mark), text(mark, digits)) for mark in marks],
-        x(begins - 0.5) if begins and begins > 1 else None,
-    )
+    across = [Tick(x(at), f"{at:,}") for at in epoch_ticks(epochs)]
+    stage = x(begins - 0.5) if begins and begins > 1 else None
+    return Chart(asked.title, asked.note, lines, across, [Tick(y(mark), text(mark, digits)) for mark in marks], stage)
 
 
-def ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """2 to `most` + 1 round numbers, in equal steps, of which the first is at most `low` and the last at least `high`."""
+def ticks(low: float, high: float) -> list[float]:
+    """Round numbers in equal steps, `MOST_STEPS` at most; the first is at most `low`, the last at least `high`."""
     if high - low < 1e-9 * max(1.0, abs(high)):
         low, high = low - 0.5, high + 0.5
-    power = 10.0 ** math.floor(math.log10((high - low) / most))
-    step = next(power * by for by in (1, 2, 5, 10, 20) if math.ceil(high / (power * by)) - math.floor(low / (power * by)) <= most)
-    return [step * at for at in range(math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9) + 1)]
+    power = 10.0 ** math.floor(math.log10((high - low) / MOST_STEPS))
+    for by in (1, 2, 5, 10, 20):
+        step = power * by
+        first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+        if last - first <= MOST_STEPS:
+            break
+    return [step * at for at in range(first, last + 1)]
 
 
-def epoch_ticks(epochs: int) -> Iterable[int]:
+def epoch_ticks(epochs: int) -> list[int]:
     """The first and the last epoch, and round ones between that are not too near to them."""
-    step = max(1, int(ticks(0, epochs, 4)[1]))
+    step = max(1, int(ticks(0, epochs)[1]))
     between = [at for at in range(step, epochs, step) if at > 1 + step / 3 and epochs - at > step / 2]
     return sorted({1, *between, epochs})
 
@@ -151,9 +162,5 @@ def _key(name: str) -> Value:
     return lambda record: record.get(name)
 
 
-def _size(cluster: int) -> Value:
-    def size(record: dict[str, Any]) -> int | None:
-        sizes = record.get("cluster_sizes")
-        return sizes[cluster] if sizes else None
-
-    return size
+def _sizes(statistic: Callable[[list[int]], float]) -> Value:
+    return lambda record: statistic(record["cluster_sizes"]) if record.get("cluster_sizes") else None

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import platform
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import jinja2
@@ -54,22 +54,26 @@ def write(folder: RunFolder, images: ImageSet | None = None, data: str | None = 
 def render(account: Account, images: ImageSet | None, device: str = "auto") -> str:
     """The page; of an unfinished run, which has no images, its curves and warnings."""
     parts = _finished(account, account.rows, images, device) if account.rows and images else {}
-    return _environment().get_template("report.html").render(
-        title=account.folder.path.resolve().name,
-        account=account,
-        r=account.recipe,
-        n=sum(latest_sizes(account)),
-        cautions=cautions(account),
-        charts=curves.charts(account.records, account.recipe.train.epochs, account.n_clusters),
-        seconds=sum(record["seconds"] for record in account.records),
-        palette=colours.palette(account.n_clusters),
-        made={
-            "connr": __version__,
-            "torch": torch.__version__,
-            "Python": platform.python_version(),
-            "at": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        },
-        **parts,
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            title=account.folder.path.resolve().name,
+            account=account,
+            r=account.recipe,
+            n=sum(latest_sizes(account)),
+            cautions=cautions(account),
+            charts=curves.charts(account.records, account.recipe.train.epochs),
+            seconds=sum(record["seconds"] for record in account.records),
+            palette=colours.palette(account.n_clusters),
+            made={
+                "connr": __version__,
+                "torch": torch.__version__,
+                "Python": platform.python_version(),
+                "at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            },
+            **parts,
+        )
     )
 
 
@@ -139,7 +143,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"duration": duration, "percent": lambda share: f"{share:.0%}", "sha256": sha256, "shown": shown}
+    environment.filters.update(duration=duration, percent=lambda share: f"{share:.0%}", sha256=sha256, shown=shown)
     environment.globals["inlined"] = lambda name: Markup(environment.loader.get_source(environment, name)[0])  # type: ignore[union-attr]
     return environment
 
