@@ -8,7 +8,6 @@ from typing import Any
 
 import jinja2
 import torch
-from markupsafe import Markup
 
 from connr import __version__, metrics, run
 from connr.boundary import keep
@@ -144,7 +143,6 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(duration=duration, percent=lambda share: f"{share:.0%}", sha256=sha256, shown=shown)
-    environment.globals["inlined"] = lambda name: Markup(environment.loader.get_source(environment, name)[0])  # type: ignore[union-attr]
     return environment
 
 
