@@ -57,7 +57,9 @@ def test_the_pictures_of_a_card_are_of_its_cluster(digits):
         assert len(names) == 3 * min(10, len(members))
         assert {int(found[name]["cluster"]) for name in names} <= {cluster}
         central = sorted(members, key=lambda row: float(row["distance"]))[: len(names) // 3]
-        assert [float(found[name]["distance"]) for name in names[: len(central)]] == [float(row["distance"]) for row in central]
+        assert [float(found[name]["distance"]) for name in names[: len(central)]] == [
+            float(row["distance"]) for row in central
+        ]
         boundary = sorted((float(row["boundary_ratio"]) for row in members), reverse=True)[: len(central)]
         assert [float(found[name]["boundary_ratio"]) for name in names[2 * len(central) :]] == boundary
 
