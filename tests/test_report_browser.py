@@ -146,8 +146,8 @@ def test_nothing_is_wider_than_the_screen_and_text_stands_out(opened, digits, pi
         page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true })")
         assert page.evaluate("document.documentElement.scrollWidth") == SIZES[size][0]
         ground, *inks = page.evaluate(
-            "() => { const look = (selector, what) => getComputedStyle(document.querySelector(selector))[what];"
-            " return [look('body', 'backgroundColor'), ...['h1', '.about', 'nav a', '#map-help'].map((s) => look(s, 'color'))] }"
+            "() => { const look = (name) => getComputedStyle(document.querySelector(name));"
+            " return [look('body').backgroundColor, ...['h1', '.about', 'nav a', '#map-help'].map((s) => look(s).color)] }"
         )
         assert (luminance(ground) < 0.1) == (scheme == "dark")
         for ink in inks:

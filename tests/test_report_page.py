@@ -56,12 +56,10 @@ def test_the_pictures_of_a_card_are_of_its_cluster(digits):
         names = [attrs["alt"].split(",")[0] for attrs in pictures]
         assert len(names) == 3 * min(10, len(members))
         assert {int(found[name]["cluster"]) for name in names} <= {cluster}
-        central = sorted(members, key=lambda row: float(row["distance"]))[: len(names) // 3]
-        assert [float(found[name]["distance"]) for name in names[: len(central)]] == [
-            float(row["distance"]) for row in central
-        ]
-        boundary = sorted((float(row["boundary_ratio"]) for row in members), reverse=True)[: len(central)]
-        assert [float(found[name]["boundary_ratio"]) for name in names[2 * len(central) :]] == boundary
+        distances, ratios = ([float(found[name][key]) for name in names] for key in ("distance", "boundary_ratio"))
+        count = len(names) // 3
+        assert distances[:count] == sorted(float(row["distance"]) for row in members)[:count]
+        assert ratios[2 * count :] == sorted((float(row["boundary_ratio"]) for row in members), reverse=True)[:count]
 
 
 def test_the_points_of_the_map_are_the_assignments(digits):
@@ -98,7 +96,7 @@ def test_there_is_a_curve_for_each_number_of_the_epochs(digits):
     assert drawn[0].endswith(f"to {last['loss']:.3f}".replace("-", "−"))
     assert f"ACC from {run.history(digits)[1]['acc']:.3f} to {last['acc']:.3f}" in drawn[1]
     assert f"to {max(last['cluster_sizes'])}, median" in drawn[2]
-    assert sum("stage 2" == e["text"] for e in tree.all("text")) == 5
+    assert sum(e["text"] == "stage 2" for e in tree.all("text")) == 5
 
 
 def test_names_are_escaped_wherever_they_stand(pictures):
