@@ -1,6 +1,6 @@
 """report.html of 60,000 made-up images of 32 px: its size, the time to make it and to open it in the system's Chromium.
 
-python benchmarks/report.py [--images 60000] [--labelled] [--keep FILE.html]
+python benchmarks/report.py [--images 60000] [--clusters 10] [--labelled] [--keep FILE.html]
 
 The network is untrained: what is measured is the page.
 """
@@ -21,38 +21,38 @@ from connr.model import Model
 from connr.report import page
 from connr.run_folder import RunFolder, append_line
 
-SIZE, K, EPOCHS = 32, 10, 200
+SIZE, EPOCHS = 32, 200
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 NETWORK = ("backbone.width=8", "backbone.stages=2", f"data.size={SIZE}", f"train.epochs={EPOCHS}")
 
 
-def pictures(n: int, labelled: bool) -> ImageSet:
-    """Smooth colours of K kinds with the grain of a photo on top; compresses about as real photos do."""
+def pictures(n: int, k: int, labelled: bool) -> ImageSet:
+    """Smooth colours of k kinds with the grain of a photo on top; compresses about as real photos do."""
     generator = torch.Generator().manual_seed(0)
-    labels = torch.randint(K, (n,), generator=generator)
-    kinds, chunks = torch.rand(K, 3, 7, 7, generator=generator), []
+    labels = torch.randint(k, (n,), generator=generator)
+    kinds, chunks = torch.rand(k, 3, 7, 7, generator=generator), []
     for part in labels.split(5000):
         coarse = 0.6 * kinds[part] + 0.4 * torch.rand(len(part), 3, 7, 7, generator=generator)
         smooth = torch.nn.functional.interpolate(coarse, SIZE, mode="bicubic").clamp(0, 1)
         grain = 12 * torch.randn(smooth.shape, generator=generator)
         chunks.append((255 * smooth + grain).clamp(0, 255).to(torch.uint8))
     names = [f"holiday/IMG_{i:06d}.jpg" for i in range(n)]
-    return ImageSet(torch.cat(chunks), names, labels if labelled else torch.full((n,), -1), [f"kind {i}" for i in range(K)])
+    return ImageSet(torch.cat(chunks), names, labels if labelled else torch.full((n,), -1), [f"kind {i}" for i in range(k)])
 
 
-def untrained_run(images: ImageSet, folder: RunFolder) -> None:
+def untrained_run(images: ImageSet, k: int, folder: RunFolder) -> None:
     """A run folder as a finished run leaves it, its clusters those of an untrained network."""
-    r = recipe.load("photos", NETWORK, clusters=K)
+    r = recipe.load("photos", NETWORK, clusters=k)
     folder.claim(r.to_yaml(), resume=False)
     mean, std = images.statistics()
     framework = experiment.build(r)
-    model = Model(framework.representation, torch.zeros(K, 1), mean, std, torch.device("cpu"))
+    model = Model(framework.representation, torch.zeros(k, 1), mean, std, torch.device("cpu"))
     features = model.transform(images.images)
-    clusters = kmeans(features, K, restarts=1)
+    clusters = kmeans(features, k, restarts=1)
     model.centroids = clusters.centroids
     for epoch in range(1, EPOCHS + 1):
         record = {"epoch": epoch, "stage": "instance" if epoch <= r.t0 else "group", "loss": -epoch / EPOCHS, "kept": 1.0}
-        sizes = torch.bincount(clusters.assignments, minlength=K).tolist()
+        sizes = torch.bincount(clusters.assignments, minlength=k).tolist()
         append_line(folder.events, {**record, "seconds": 1.0, "feature_std": 0.9, "cluster_sizes": sizes})
     run.save_model(r, model, folder)
     run.write_assignments(model.assign(images.images), images, folder)
@@ -81,12 +81,13 @@ def opened(path: Path, slower: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=60_000)
+    parser.add_argument("--clusters", type=int, default=10)
     parser.add_argument("--labelled", action="store_true")
     parser.add_argument("--keep", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        folder, images = RunFolder(Path(place) / "run"), pictures(arguments.images, arguments.labelled)
-        untrained_run(images, folder)
+        folder, images = RunFolder(Path(place) / "run"), pictures(arguments.images, arguments.clusters, arguments.labelled)
+        untrained_run(images, arguments.clusters, folder)
         began = time.perf_counter()
         page.write(folder, images, device="cpu")
         made = time.perf_counter() - began
@@ -94,9 +95,7 @@ def main() -> None:
         print(f"size {folder.report.stat().st_size / 1e6:.1f} MB, made in {made:.0f} s")
         if any(map(shutil.which, BROWSERS)):
             for slower in (1, 4):
-                print(
-                    f"opens in {opened(folder.report, slower):.2f} s{f', on a processor {slower} x slower' if slower > 1 else ''}"
-                )
+                print(f"opens in {opened(folder.report, slower):.2f} s with the processor at 1/{slower} of its speed")
         else:
             print("no Chromium on this machine: the time to open it is not measured")
         if arguments.keep:
