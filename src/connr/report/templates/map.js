@@ -9,11 +9,11 @@
   const boxes = [...document.querySelectorAll("#legend input[name=cluster]")];
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const sheet = new Image();
-  let shown = [], at = -1, colours = [], ink = "", ground = "", scale = 1, left = 0, top = 0;
+  let shown = [], at = -1, colours = [], ink = "", ground = "", scale = 1, size = 1, left = 0, top = 0;
 
   const px = (i) => left + data.x[i] * scale;
   const py = (i) => top + (GRID - data.y[i]) * scale;
-  const radius = (i) => data.edge[i] ? 1.4 : count > 2500 ? 2.6 : 3.4;
+  const radius = (i) => size * (data.edge[i] ? 1.4 : count > 2500 ? 2.6 : 3.4);
 
   function restyle() {
     const style = getComputedStyle(document.documentElement);
@@ -39,6 +39,7 @@
     plane.width = Math.round(width * density);
     plane.height = Math.round(height * density);
     scale = Math.max(1e-6, (Math.min(width, height) - 2 * MARGIN) / GRID);
+    size = Math.min(1, Math.max(0.7, width / 760));
     left = (width - GRID * scale) / 2;
     top = (height - GRID * scale) / 2;
     const pen = plane.getContext("2d");
