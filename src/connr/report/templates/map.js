@@ -66,7 +66,7 @@
   function number(pen) {
     const members = new Map();
     for (const i of shown) members.has(data.cluster[i]) ? members.get(data.cluster[i]).push(i) : members.set(data.cluster[i], [i]);
-    pen.font = "600 15px system-ui, sans-serif";
+    pen.font = `600 ${data.clusters > 30 ? 12 : 15}px system-ui, sans-serif`;
     pen.textAlign = "center";
     pen.textBaseline = "middle";
     pen.lineJoin = "round";
@@ -168,7 +168,10 @@
   new ResizeObserver(draw).observe(plane);
   boxes.forEach((box) => { box.checked = true; }); // browsers remember boxes over a reload
   $("edges").checked = true;
-  sheet.addEventListener("load", () => { document.documentElement.dataset.ready = "true"; });
+  sheet.addEventListener("load", () => {
+    if (at >= 0) show(at);
+    document.documentElement.dataset.ready = "true";
+  });
   sheet.src = data.sheet;
   restyle();
   filter();
