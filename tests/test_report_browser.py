@@ -144,6 +144,7 @@ def test_nothing_is_wider_than_the_screen_and_text_stands_out(opened, digits, pi
     for folder in (digits, pictures):
         page = opened(folder, size, scheme)
         page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true })")
+        page.evaluate("document.querySelectorAll('table').forEach((t) => { t.style.minWidth = '2000px' })")  # many classes
         assert page.evaluate("document.documentElement.scrollWidth") == SIZES[size][0]
         ground, *inks = page.evaluate(
             "() => { const look = (name) => getComputedStyle(document.querySelector(name));"
