@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,7 +57,8 @@ def test_fit_evaluate_resume():
     assert done.exit_code == 0, done.output
     assert "1,797 images at 8 px into 10 clusters: 5 epochs, the first 3 without neighbours." in done.output
     assert sorted(os.listdir("run")) == [
-        "assignments.csv", "checkpoints", "clusters.png", "config.json", "events.jsonl", "model.safetensors", "recipe.yaml"
+        "assignments.csv", "checkpoints", "clusters.png", "config.json", "events.jsonl", "model.safetensors", "recipe.yaml",
+        "report.html",
     ]  # fmt: skip
     scores = json.loads(connr("evaluate", "run", "--json").stdout)
     assert set(scores) == {"acc", "nmi", "ari", "n"}
@@ -108,6 +110,7 @@ def test_demo_ends_with_a_table_and_a_picture():
         assert method in done.output
     with Image.open("runs/demo-1/clusters.png") as picture:
         assert picture.size[0] > 500
+    assert "Cluster 9" in Path("runs/demo-1/report.html").read_text(encoding="utf-8")
 
 
 def test_recipes():

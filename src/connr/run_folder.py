@@ -1,6 +1,7 @@
 """A run folder and its files. Everything is written whole: to a temporary file, flushed to the disk, then renamed.
 
-recipe.yaml  events.jsonl  checkpoints/  model.safetensors + config.json  assignments.csv  skipped.csv  clusters.png
+recipe.yaml  events.jsonl  checkpoints/  model.safetensors + config.json  assignments.csv  skipped.csv
+clusters.png  report.html
 """
 
 import json
@@ -31,6 +32,7 @@ class RunFolder:
         self.assignments = self.path / "assignments.csv"
         self.skipped = self.path / "skipped.csv"
         self.picture = self.path / "clusters.png"
+        self.report = self.path / "report.html"
         self.pixels = self.path / ".pixels"  # of a run of several processes, while it goes on
 
     def holds_a_run(self) -> bool:

@@ -21,6 +21,7 @@ def demo(
 ) -> None:
     """Clusters 1,797 handwritten digits on this machine, and compares. No download; under two minutes on 2 cores."""
     from connr import demo, experiment, recipe, run
+    from connr.report import page
     from connr.report.progress import ProgressBar
     from connr.report.sheet import cluster_sheet
     from connr.run_folder import RunFolder, next_free, write_bytes
@@ -42,9 +43,10 @@ def demo(
     with ProgressBar(screen) as bar:
         rows += [demo.byol_alone(r, images, folder, device, bar), connr_row]
     write_bytes(folder.picture, cluster_sheet(images.images, fitted.assigned, len(fitted.model.centroids)))
+    page.write(folder, images, device=device)
     screen.print()
     screen.print(_table(rows))
-    screen.print(f"\nTen images of each cluster: {folder.picture}\nThe whole run: {folder.path}", highlight=False)
+    screen.print(f"\nReport, to open in a browser: {folder.report}\nThe whole run: {folder.path}", highlight=False)
 
 
 def _table(rows: "list[Row]") -> Table:

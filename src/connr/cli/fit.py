@@ -30,7 +30,7 @@ def fit(
     devices: Annotated[int, typer.Option(min=1, help="Processes that share each batch, one to a GPU.")] = 1,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
-    """Clusters the images in DATA and writes a run folder: assignments.csv, clusters.png, the model."""
+    """Clusters the images in DATA and writes a run folder: assignments.csv, report.html, the model."""
     from connr.run_folder import RunFolder, next_free
 
     if resume and out is None:
@@ -43,6 +43,7 @@ def fit(
 
     from connr import run
     from connr.data import open_images
+    from connr.report import page
     from connr.report.progress import ProgressBar
     from connr.report.sheet import cluster_sheet
     from connr.run_folder import write_bytes
@@ -72,9 +73,10 @@ def fit(
     if not speaks():
         return
     write_bytes(folder.picture, cluster_sheet(images.images, fitted.assigned, len(fitted.model.centroids)))
+    page.write(folder, images, device=device)
     if images.labelled:
         print_scores(run.evaluate(folder), screen)
-    screen.print(f"Assignments: {folder.assignments}\nPicture: {folder.picture}", highlight=False)
+    screen.print(f"Assignments: {folder.assignments}\nReport, to open in a browser: {folder.report}", highlight=False)
 
 
 def _recipe_of(data: str, name: str | None, settings: list[str], resumed: Any, **changes: Any) -> "Recipe":

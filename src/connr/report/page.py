@@ -1,0 +1,151 @@
+"""`report.html`: a run as one file that needs no network, put together from the parts beside this one."""
+
+import base64
+import hashlib
+import platform
+from datetime import UTC, datetime
+from typing import Any
+
+import jinja2
+import torch
+
+from connr import __version__, metrics, run
+from connr.boundary import keep
+from connr.data import ImageSet
+from connr.recipe import Boundary
+from connr.report import beside, colours, contact, curves, thumbnails
+from connr.report.cautions import cautions, latest_sizes
+from connr.report.confusion import confusion, worst
+from connr.report.map import coordinates, drawn
+from connr.report.progress import duration
+from connr.report.reading import Account, Rows, check_names, images_of, read, shown
+from connr.run_folder import RunFolder, write_text
+
+PICTURES, FEWER_PICTURES = 10, 6  # of each kind on a contact sheet
+MANY_CLUSTERS = 30
+CONTACT_SIDE = 96  # pixels a thumbnail has at most
+MAP_SIDE, CROWDED_MAP_SIDE, CROWDED = 64, 48, 2000
+MISTAKES, PICTURES_OF_A_MISTAKE = 6, 10
+TABLE_TO = 40  # classes or clusters; a larger table is no longer read
+FR0 = 0.8  # the share that the boundary filter keeps at first, where the recipe has none
+
+
+def write(folder: RunFolder, images: ImageSet | None = None, data: str | None = None, device: str = "auto") -> None:
+    """Writes the report of a run, finished or not, into its folder.
+
+    Args:
+        folder: of the run.
+        images: those it was fitted on; None reads them again.
+        data: where from; None is where they were.
+        device: to compute the features of the map on.
+
+    Raises:
+        InputError: there is no run, or its images are not there or are others.
+    """
+    account = read(folder)
+    if account.rows and images:
+        check_names(account, images, images.source or "memory")
+    elif account.rows:
+        images = images_of(account, data)
+    write_text(folder.report, render(account, images, device))
+
+
+def render(account: Account, images: ImageSet | None, device: str = "auto") -> str:
+    """The page; of an unfinished run, which has no images, its curves and warnings."""
+    parts = _finished(account, account.rows, images, device) if account.rows and images else {}
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            title=account.folder.path.resolve().name,
+            account=account,
+            r=account.recipe,
+            n=sum(latest_sizes(account)),
+            cautions=cautions(account),
+            charts=curves.charts(account.records, account.recipe.train.epochs),
+            seconds=sum(record["seconds"] for record in account.records),
+            palette=colours.palette(account.n_clusters),
+            made={
+                "connr": __version__,
+                "torch": torch.__version__,
+                "Python": platform.python_version(),
+                "at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            },
+            **parts,
+        )
+    )
+
+
+def _finished(account: Account, rows: Rows, images: ImageSet, device: str) -> dict[str, Any]:
+    """What only a finished run has."""
+    r, k = account.recipe, account.n_clusters
+    labelled = bool(rows.class_names)
+    table = confusion(rows, k) if labelled else None
+    mistakes = worst(table, rows, MISTAKES) if table else []
+    on_map = drawn(len(rows.names), r.seed)
+    groups = contact.clusters(rows, k, PICTURES if k <= MANY_CLUSTERS else FEWER_PICTURES, r.seed)
+    wanted = {i for group in groups for indices in group.pictures.values() for i in indices}
+    wanted |= {i for mistake in mistakes for i in mistake.images[:PICTURES_OF_A_MISTAKE].tolist()}
+    return {
+        "rows": rows,
+        "names": [shown(name) for name in rows.names],
+        "classes": [shown(name) for name in rows.class_names],
+        "scores": metrics.scores(rows.labels, rows.assigned.clusters) if labelled else None,
+        "groups": groups,
+        "largest": max(group.size for group in groups),
+        "loosest": max(group.tightness or 0.0 for group in groups),
+        "points": _points(account, rows, images, on_map, device),
+        "shown_points": len(on_map),
+        "fr0": _fr0(account),
+        "beside": beside.compare(images.images[on_map], rows.assigned.clusters[on_map], rows.labels[on_map], k, r.seed),
+        "table": table,
+        "table_fits": bool(table) and max(len(rows.class_names), k) <= TABLE_TO,
+        "mistakes": mistakes,
+        "most_pictures": PICTURES_OF_A_MISTAKE,
+        "thumbnails": {i: thumbnails.uri(images.images[i], CONTACT_SIDE) for i in sorted(wanted)},
+        "tiny": images.images.shape[2] < MAP_SIDE,
+    }
+
+
+def _points(account: Account, rows: Rows, images: ImageSet, on_map: torch.Tensor, device: str) -> dict[str, Any]:
+    """What the script of the map is given; its numbers are those of assignments.csv."""
+    _, model = run.load_model(account.folder, device)
+    places = coordinates(model.transform(images.images[on_map]), account.recipe.seed)
+    sheet = thumbnails.sheet(images.images[on_map], MAP_SIDE if len(on_map) <= CROWDED else CROWDED_MAP_SIDE)
+    chosen = on_map.tolist()
+    return {
+        "x": places[:, 0].tolist(),
+        "y": places[:, 1].tolist(),
+        "cluster": rows.assigned.clusters[on_map].tolist(),
+        "edge": (~keep(rows.assigned.ratios, _fr0(account)))[on_map].int().tolist(),
+        "distance": [round(d, 3) for d in rows.assigned.distances[on_map].tolist()],
+        "name": [shown(rows.names[i]) for i in chosen],
+        "label": [shown(rows.class_names[label]) if label >= 0 else "" for label in rows.labels[on_map].tolist()],
+        "sheet": sheet.uri,
+        "side": sheet.side,
+        "columns": sheet.columns,
+        "clusters": account.n_clusters,
+    }
+
+
+def _fr0(account: Account) -> float:
+    anchors = account.recipe.group.anchors
+    return anchors.fraction if isinstance(anchors, Boundary) else FR0
+
+
+def _environment() -> jinja2.Environment:
+    """Templates in which every value is escaped. Style and script are inlined, and the page allows no others."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("connr.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(duration=duration, percent=lambda share: f"{share:.0%}", sha256=sha256, shown=shown)
+    return environment
+
+
+def sha256(text: str) -> str:
+    """The hash of an inline style or script, as a content security policy names it."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

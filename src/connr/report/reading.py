@@ -1,0 +1,133 @@
+"""What a run folder says of its run: recipe, epochs, assignments, skipped files; and the images it was fitted on."""
+
+import csv
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from connr import recipe, run
+from connr.data import ImageSet, Skipped, open_images
+from connr.errors import InputError
+from connr.model import Assigned
+from connr.recipe import Recipe
+from connr.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Rows:
+    """assignments.csv: n names, where each image went, its label (-1 for none) as an index into `class_names`."""
+
+    names: list[str]
+    assigned: Assigned
+    labels: Int[Tensor, " n"]
+    class_names: list[str]
+
+
+@dataclass(frozen=True)
+class Account:
+    """A run as its folder tells it; `rows` is None while it is unfinished, and `source` and `version` are then empty."""
+
+    folder: RunFolder
+    recipe: Recipe
+    records: list[dict[str, Any]]
+    skipped: list[Skipped]
+    rows: Rows | None
+    source: str
+    version: str
+
+    @property
+    def n_clusters(self) -> int:
+        return self.recipe.clusters or 0
+
+
+def read(folder: RunFolder) -> Account:
+    """The account of a run, finished or not.
+
+    Raises:
+        InputError: the folder holds no run, or a file in it is not as a run writes it.
+    """
+    if not folder.holds_a_run():
+        raise InputError(f"{folder.path} holds no run.")
+    r, records = recipe.load(str(folder.recipe)), run.history(folder)
+    skipped = [Skipped(row["path"], row["reason"]) for row in _table(folder.skipped, ("path", "reason"))]
+    if not (folder.config.is_file() and folder.model.is_file() and folder.assignments.is_file()):
+        return Account(folder, r, records, skipped, None, "", "")
+    try:
+        config = json.loads(folder.config.read_text(encoding="utf-8"))
+        source, version = str(config.get("data", "")), str(config["connr"])
+    except (OSError, ValueError, KeyError, AttributeError) as fault:
+        raise InputError(f"{folder.config} cannot be read: {fault!r}.") from fault
+    return Account(folder, r, records, skipped, _rows(folder.assignments, r.clusters or 0), source, version)
+
+
+def images_of(account: Account, data: str | None = None) -> ImageSet:
+    """The images of a finished run, from DATA or from where they were.
+
+    Raises:
+        InputError: it is not known where they are, they are not there, or they are others than those of assignments.csv.
+    """
+    path, given = account.folder.path, data or account.source
+    if not given:
+        raise InputError(f"{path} was fitted on arrays in memory; save them as an .npz and add it: connr report {path} DATA.")
+    try:
+        images = open_images(given, account.recipe.data.size, account.recipe.data.channels, leave_out=path)
+    except InputError as fault:
+        raise InputError(f"the images of {path}: {fault} If they moved: connr report {path} DATA.") from fault
+    check_names(account, images, given)
+    return images
+
+
+def check_names(account: Account, images: ImageSet, given: str) -> None:
+    """Refuses images that are not those of assignments.csv, in number, name or order."""
+    there, asked = images.names, account.rows.names if account.rows else []
+    if there == asked:
+        return
+    missing, new = sorted(set(asked) - set(there)), sorted(set(there) - set(asked))
+    what = "; ".join(
+        f"{len(names):,} {kind}, e.g. {names[0]!r}" for names, kind in ((missing, "are missing"), (new, "are new")) if names
+    )
+    raise InputError(
+        f"the images in {given} are not those of {account.folder.assignments} "
+        f"({len(there):,} against {len(asked):,}): {what or 'another order'}. Give the DATA that the run was fitted on."
+    )
+
+
+def shown(name: str) -> str:
+    """A name as text: bytes that are not UTF-8 become U+FFFD."""
+    return os.fsencode(name).decode("utf-8", errors="replace")
+
+
+def _rows(path: Path, n_clusters: int) -> Rows:
+    table = _table(path, run.CSV_COLUMNS)
+    try:
+        clusters = torch.tensor([int(row["cluster"]) for row in table])
+        distances, ratios = (torch.tensor([float(row[key]) for row in table]) for key in ("distance", "boundary_ratio"))
+        if not table or not 0 <= int(clusters.min()) <= int(clusters.max()) < n_clusters:
+            raise ValueError(f"clusters should be in 0..{n_clusters - 1}")
+    except (TypeError, ValueError) as fault:
+        raise InputError(f"{path} is not as a run writes it: {fault}.") from fault
+    written = {row["label"] for row in table} - {""}
+    class_names = sorted(written, key=int) if all(name.isdecimal() for name in written) else sorted(written)
+    index = {name: at for at, name in enumerate(class_names)} | {"": -1}
+    labels = torch.tensor([index[row["label"]] for row in table])
+    return Rows([row["path"] for row in table], Assigned(clusters, distances, ratios), labels, class_names)
+
+
+def _table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """The rows of a CSV file, none where there is no file."""
+    if not path.is_file():
+        return []
+    try:
+        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, csv.Error) as fault:
+        raise InputError(f"{path} cannot be read: {fault}.") from fault
+    if any(row.get(column) is None for row in rows for column in columns):
+        raise InputError(f"{path} is not as a run writes it: it should have the columns {', '.join(columns)}.")
+    return rows

@@ -1,0 +1,50 @@
+"""Small pictures inside the page: WebP as data URIs, one by one or many on one sheet."""
+
+import base64
+import math
+from io import BytesIO
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from connr.data.sources import resized
+
+LOSSLESS_TO = 16  # pixels; below that compression shows, and saves nothing
+QUALITY = 78
+
+
+class Sheet(NamedTuple):
+    """n pictures of `side` pixels, in reading order, `columns` to a row."""
+
+    uri: str
+    side: int
+    columns: int
+
+
+def uri(image: UInt8[Tensor, "c h w"], most: int) -> str:
+    """A picture of at most `most` pixels a side."""
+    small = resized(image.unsqueeze(0), min(most, image.shape[1]))[0]
+    return _webp(small.permute(1, 2, 0).numpy(), lossless=small.shape[1] <= LOSSLESS_TO)
+
+
+def sheet(images: UInt8[Tensor, "n c s s"], most: int) -> Sheet:
+    """All pictures on one sheet, as square as it can be. One file decodes in a fraction of the time of many."""
+    side = min(most, images.shape[2])
+    small = resized(images, side).permute(0, 2, 3, 1).numpy()
+    n, columns = len(small), math.ceil(math.sqrt(len(small)))
+    rows = math.ceil(n / columns)
+    cells = np.zeros((rows * columns, side, side, small.shape[3]), dtype=np.uint8)
+    cells[:n] = small
+    canvas = cells.reshape(rows, columns, side, side, -1).swapaxes(1, 2).reshape(rows * side, columns * side, -1)
+    return Sheet(_webp(canvas, lossless=side <= LOSSLESS_TO), side, columns)
+
+
+def _webp(pixels: NDArray[np.uint8], lossless: bool) -> str:
+    file = BytesIO()
+    picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
+    picture.save(file, format="WEBP", quality=QUALITY, lossless=lossless, method=4)
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
