@@ -10,7 +10,7 @@ from connr.report.sheet import cluster_sheet, mosaic, spread_out
 
 
 def assigned(clusters, distances):
-    return Assigned(torch.tensor(clusters), torch.tensor(distances), torch.zeros(len(clusters)), torch.tensor(clusters))
+    return Assigned(torch.tensor(clusters), torch.tensor(distances), torch.zeros(len(clusters)))
 
 
 def test_a_row_runs_from_the_most_central_to_the_farthest():

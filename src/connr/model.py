@@ -14,12 +14,15 @@ AT_A_TIME = 32  # images normalised together; 32 px ones are 400 KB
 
 
 class Assigned(NamedTuple):
-    """Per image: its cluster, the distance d_own = |f - c|, the boundary ratio of Eq. 11, the next cluster."""
+    """Per image: its cluster, the distance d_own = |f - c|, the boundary ratio of Eq. 11, the next cluster.
+
+    `runners_up` is None where the rest was read back from assignments.csv, which has no such column.
+    """
 
     clusters: Int[Tensor, " n"]
     distances: Float[Tensor, " n"]
     ratios: Float[Tensor, " n"]
-    runners_up: Int[Tensor, " n"]
+    runners_up: Int[Tensor, " n"] | None = None
 
     @property
     def confidences(self) -> Float[Tensor, " n"]:

@@ -116,6 +116,7 @@ def write_file(rows: Iterable[Rows], path: Path, advance: Callable[[int], None])
 
 
 def _columns(assigned: Assigned) -> tuple[Tensor, ...]:
+    assert assigned.runners_up is not None  # a model gives it
     return assigned.clusters, assigned.distances, assigned.confidences, assigned.runners_up
 
 
