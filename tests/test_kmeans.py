@@ -10,6 +10,7 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits, make_blobs
 
 from connr.kmeans import kmeans
+from connr.kmeans.exact import on_grid
 from connr.kmeans.lloyd import Lloyd, assign
 from connr.kmeans.start import plus_plus
 from connr.ranks import ProcessGroup
@@ -41,7 +42,7 @@ def test_inertia_is_within_a_hundredth_of_scikit_learn(x, k):
 
 
 def iterate(points, centroids, **options):
-    return Lloyd(points, len(points), "euclidean", **options).step(centroids, torch.arange(len(centroids)))
+    return Lloyd(on_grid(points.clone(), len(points)), "euclidean", **options).step(centroids, torch.arange(len(centroids)))
 
 
 def distance_to(points, i, centroids, assignments):
@@ -79,8 +80,8 @@ def test_empty_clusters_are_reseeded_at_the_farthest_points():
 
 
 def test_the_sums_follow_the_points_that_change_their_cluster():
-    points = unit_rows(200, 3, 0)
-    lloyd, restart = Lloyd(points, len(points), "euclidean"), torch.tensor([0])
+    points = on_grid(unit_rows(200, 3, 0), 200)
+    lloyd, restart = Lloyd(points, "euclidean"), torch.tensor([0])
     centroids = points[:5].unsqueeze(0)
     for _ in range(10):
         after = lloyd.step(centroids, restart)
@@ -190,7 +191,9 @@ def test_ranks_find_together_what_one_process_finds(count):
 def reseeded():
     ranks = ProcessGroup()
     points = torch.tensor([[0.0], [0.01], [0.5], [0.02], [0.9], [0.5]])[[slice(0, 1), slice(1, 1), slice(1, 6)][ranks.rank]]
-    return Lloyd(points, 6, "euclidean", ranks=ranks).step(torch.tensor([[[0.01], [10.0], [20.0]]]), torch.tensor([0]))
+    return Lloyd(on_grid(points, 6), "euclidean", ranks=ranks).step(
+        torch.tensor([[[0.01], [10.0], [20.0]]]), torch.tensor([0])
+    )
 
 
 def test_an_empty_cluster_is_reseeded_at_the_farthest_point_of_any_rank():

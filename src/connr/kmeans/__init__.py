@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from connr.kmeans.exact import column_sums, on_grid, precise
 from connr.kmeans.lloyd import Lloyd, assign
 from connr.kmeans.start import plus_plus
 from connr.ranks import ALONE, Ranks
@@ -59,8 +60,10 @@ def kmeans(
     Raises:
         ValueError: K is not in 1..n, a feature is not finite, or another argument is out of its range. On every rank.
     """
-    n_own = len(features)
-    n, infinite = ranks.sum(torch.tensor([n_own, not features.isfinite().all()], device=features.device)).tolist()
+    n_own, width = features.shape
+    edges = features.detach().aminmax() if n_own else ()  # NaN, if there is one
+    finite = all(bool(edge.isfinite()) for edge in edges)
+    n, infinite = ranks.sum(torch.tensor([n_own, not finite], device=features.device)).tolist()
     if not 1 <= n_clusters <= n:
         raise ValueError(f"n_samples={n} should be >= n_clusters={n_clusters} >= 1.")
     if infinite:
@@ -72,27 +75,23 @@ def kmeans(
     generator = generator or torch.Generator().manual_seed(0)
     points = features.detach()
     points = points if points.dtype == torch.float64 else points.float()
-    precise = torch.float32 if points.device.type == "mps" else torch.float64  # MPS has no doubles
-
-    def mean() -> Tensor:
-        total: Tensor = ranks.sum(points.sum(dim=0, dtype=precise)) / n
-        return total.to(points.dtype)
-
-    offset, scale = torch.zeros_like(points[:1].sum(dim=0)), 1.0
+    mean = ranks.sum(column_sums(points)) / n
+    offset, scale = torch.zeros_like(mean), 1.0
     if metric == "cosine":
         points = F.normalize(points, dim=1)
+        mean = ranks.sum(column_sums(points)) / n
     else:
-        offset = mean()  # centred, |x|^2 - 2<x,c> + |c|^2 loses fewer digits
-        points = points - offset
-        largest = points.abs().amax(dim=1).sort().values[-1:]  # of an empty share, none
-        scale = (
-            float(ranks.gather(largest).max()) or 1.0
-        )  # squares of very large and very small numbers leave the range of floats
-        points = points / scale
-    variance = ranks.sum((points - mean()).square().sum(dtype=precise)) / (n * points.shape[1])
+        offset, mean = mean, offset
+        points = points - offset.to(points.dtype)  # centred, |x|^2 - 2<x,c> + |c|^2 loses fewer digits
+        largest = torch.stack(points.aminmax()).abs() if n_own else points.new_zeros(2)
+        scale = float(ranks.gather(largest).max()) or 1.0
+        points.div_(scale)  # squares of very large and very small numbers leave the range of floats
+    on_grid(points, n)
+    squares = ranks.sum(torch.linalg.vector_norm(points, dim=1).to(precise(points)).square().sum())
+    variance = ((squares / n - mean.square().sum()) / width).clamp(min=0)
 
     centroids = plus_plus(points, n_clusters, restarts, generator, ranks)
-    lloyd = Lloyd(points, n, metric, reseed_empty, ranks)
+    lloyd = Lloyd(points, metric, reseed_empty, ranks)
     running = torch.arange(restarts, device=points.device)
     for _ in range(max_iterations):
         before = centroids[running]
@@ -103,6 +102,6 @@ def kmeans(
             break
 
     assignments, distances = assign(points, centroids)
-    inertia = ranks.sum(distances.sum(dim=0, dtype=precise))
+    inertia = ranks.sum(distances.sum(dim=0, dtype=precise(points)))
     best = int(inertia.argmin())
-    return Clusters(centroids[best] * scale + offset, assignments[:, best], float(inertia[best]) * scale**2)
+    return Clusters(centroids[best] * scale + offset.to(points.dtype), assignments[:, best], float(inertia[best]) * scale**2)

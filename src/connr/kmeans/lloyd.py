@@ -1,15 +1,12 @@
 """Lloyd's algorithm: each point to its nearest centroid, each centroid to the mean of its points."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from connr.kmeans.exact import BLOCK, precise
 from connr.ranks import ALONE, Ranks
-
-BLOCK = 1 << 20  # elements of the (rows x restarts*clusters) score block held at a time: 4 MiB in float32
 
 
 def assign(points: Float[Tensor, "n d"], centroids: Float[Tensor, "r K d"]) -> tuple[Int[Tensor, "n r"], Float[Tensor, "n r"]]:
@@ -28,50 +25,59 @@ def assign(points: Float[Tensor, "n d"], centroids: Float[Tensor, "r K d"]) -> t
 class Lloyd:
     """Every restart over the same points, of which this rank holds some.
 
-    The sums over clusters are kept in fixed point, as integers: these add up to the same bits in any order, on any device
-    and any number of ranks, and can follow the few points that change their cluster without ever drifting.
+    The sums over clusters are kept from iteration to iteration and follow the few points that change their cluster. They
+    never drift: the points are rounded to a grid on which doubles add up exactly, so in any order, on any number of ranks,
+    the sums have the same bits.
     """
 
-    def __init__(
-        self, points: Float[Tensor, "n d"], total: int, metric: str, reseed_empty: bool = True, ranks: Ranks = ALONE
-    ) -> None:
-        """`points`: numbers in -1..1, the rows of this rank; `total` = the rows of all ranks."""
+    def __init__(self, points: Float[Tensor, "n d"], metric: str, reseed_empty: bool = True, ranks: Ranks = ALONE) -> None:
+        """`points`: on the grid, the rows of this rank."""
         self.points, self.metric, self.reseed_empty, self.ranks = points, metric, reseed_empty, ranks
-        self.unit = 2.0 ** (62 - math.ceil(math.log2(total)))  # |sum| <= 2^62; of 60,000 points, exact to 2^-46
-        self.members: dict[int, Tensor] = {}  # restart -> the cluster of each point, as last summed
-        self.sums: dict[int, Tensor] = {}  # restart -> (K, d + 1): of this rank, the last column counts
+        self.members: Tensor | None = None  # (n R), the cluster of each point in each restart, as last summed
+        self.sums: Tensor  # (R K d), and (R K) counts, of this rank
+        self.counts: Tensor
 
     def step(self, centroids: Float[Tensor, "r K d"], which: Int[Tensor, " r"]) -> Float[Tensor, "r K d"]:
-        """One iteration of the restarts `which`: assign, then the mean of each cluster; the empty re-seeded."""
+        """One iteration of the restarts `which`, in the first call all: assign, then the mean of each cluster."""
         assignments, distances = assign(self.points, centroids)
-        for at, restart in enumerate(which.tolist()):
-            self._follow(restart, assignments[:, at].contiguous(), centroids.shape[1])
-        sums = self.ranks.sum(torch.stack([self.sums[restart] for restart in which.tolist()]))
-        counts = sums[:, :, -1]
-        precise = torch.float32 if sums.device.type == "mps" else torch.float64
-        means = sums[:, :, :-1].to(precise) / (counts.clamp(min=1) * self.unit).unsqueeze(2)
-        means = means.to(centroids.dtype)
-        empty = counts == 0
+        if self.members is None:
+            self._first(assignments, centroids.shape[1])
+        else:
+            self._follow(self.members, assignments, which)
+        sums = torch.cat([self.sums[which], self.counts[which].unsqueeze(2)], dim=2)
+        sums, counts = self.ranks.sum(sums).split([centroids.shape[2], 1], dim=2)
+        means = (sums / counts.clamp(min=1)).to(centroids.dtype)
+        empty = counts.squeeze(2) == 0
         for at in empty.any(dim=1).nonzero().flatten().tolist():
             slots = empty[at].nonzero().flatten()
             means[at, slots] = self._farthest(distances[:, at], centroids[at, slots])
         return F.normalize(means, dim=2) if self.metric == "cosine" else means
 
-    def _follow(self, restart: int, now: Int[Tensor, " n"], n_clusters: int) -> None:
-        """Brings the sums of one restart up to date, by the points whose cluster is another than before."""
-        before = self.members.get(restart)
-        if before is None:
-            moved = torch.arange(len(now), device=now.device)
-            width = self.points.shape[1] + 1
-            self.sums[restart] = torch.zeros(n_clusters, width, dtype=torch.int64, device=now.device)
-        else:
-            moved = (now != before).nonzero().flatten()
-        for rows in moved.split(max(1, BLOCK // self.points.shape[1])):
-            entries = F.pad((self.points[rows] * self.unit).long(), (0, 1), value=1)
-            self.sums[restart].index_add_(0, now[rows], entries)
-            if before is not None:
-                self.sums[restart].index_add_(0, before[rows], entries, alpha=-1)
-        self.members[restart] = now
+    def _first(self, assignments: Int[Tensor, "n R"], n_clusters: int) -> None:
+        """The sums over all points."""
+        restarts = assignments.shape[1]
+        self.members = assignments
+        self.sums = assignments.new_zeros(restarts, n_clusters, self.points.shape[1], dtype=precise(self.points))
+        self.counts = assignments.new_zeros(restarts, n_clusters, dtype=precise(self.points))
+        size = max(1, BLOCK // self.points.shape[1])
+        for rows, slots in zip(self.points.split(size), assignments.split(size), strict=True):
+            entries = rows.to(precise(self.points))
+            for restart, clusters in enumerate(slots.T.contiguous()):
+                self.sums[restart].index_add_(0, clusters, entries)
+                self.counts[restart] += clusters.bincount(minlength=n_clusters)
+
+    def _follow(self, before: Int[Tensor, "n R"], now: Int[Tensor, "n r"], which: Int[Tensor, " r"]) -> None:
+        """Moves the points whose cluster is another than before from the one sum to the other."""
+        sums, counts = self.sums.flatten(0, 1), self.counts.flatten()
+        row, at = (now != before[:, which]).nonzero(as_tuple=True)
+        restart, to = which[at], now[row, at]
+        away, to = before[row, restart] + self.sums.shape[1] * restart, to + self.sums.shape[1] * restart
+        before[row, restart] = now[row, at]
+        size = max(1, BLOCK // self.points.shape[1])
+        for rows, old, new in zip(row.split(size), away.split(size), to.split(size), strict=True):
+            entries = self.points.index_select(0, rows).to(precise(self.points))
+            sums.index_add_(0, new, entries).index_add_(0, old, entries, alpha=-1)
+        counts += to.bincount(minlength=len(counts)) - away.bincount(minlength=len(counts))
 
     def _farthest(self, distances: Float[Tensor, " n"], stay: Float[Tensor, "e d"]) -> Float[Tensor, "e d"]:
         """The points of all ranks that are farthest from their centroids; where these are at distance 0, `stay`."""
