@@ -71,10 +71,11 @@ def fit(
         listener: told of every step and epoch.
 
     Raises:
-        InputError: the recipe does not fit the images, the folder is not free, or the device is not there.
+        InputError: the recipe does not fit the images, the folder is not free, or the device or the log is not to be had.
     """
     r, listener = fitted_to(r, len(images)), listener or Listener()
     fabric = experiment.fabric_for(r, device)
+    log = experiment.log_for(r, folder.log if folder else None)
     framework = experiment.build(r).to(fabric.device)
     if folder:
         folder.claim(r.to_yaml(), resume)
@@ -99,9 +100,11 @@ def fit(
         if folder:
             append_line(folder.events, record)
             checkpoint.save(folder.checkpoints, framework, optimizer, state, fingerprint, r.train.keep_checkpoints, plan.t0)
+        log.finished_epoch(record)
         listener.finished_epoch(record)
 
-    listener.started(plan.epochs, plan.steps_per_epoch(len(images)), state.epoch, plan.t0)
+    for told in (log, listener):
+        told.started(plan.epochs, plan.steps_per_epoch(len(images)), state.epoch, plan.t0)
     pixels = images.images.to(fabric.device)
     clusters = train(fabric, framework, optimizer, pixels, plan, state, after_epoch, listener)
     model = Model(framework.representation, clusters.centroids, mean, std, fabric.device)
