@@ -50,22 +50,23 @@ def block(channels, out):
 
 
 def view(images):
-    """Each image turned, scaled and shifted a little, by numbers of its own."""
+    """Each image turned, scaled, sheared, shifted and lit a little differently, by numbers of its own."""
     b = len(images)
     angle, scale = (torch.rand(b) - 0.5) * 0.5, 0.8 + 0.4 * torch.rand(b)
     rows = torch.stack([scale * angle.cos(), -scale * angle.sin(), scale * angle.sin(), scale * angle.cos()], dim=1)
+    rows = rows + (torch.rand(b, 4) - 0.5) * 0.2
     shift = (torch.rand(b, 2, 1) - 0.5) * 0.25
     grid = F.affine_grid(torch.cat([rows.view(b, 2, 2), shift], dim=2), list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, align_corners=False)
+    return (0.6 + 0.8 * torch.rand(b, 1, 1, 1)) * F.grid_sample(images, grid, align_corners=False)
 
 
 def train(args, seed, connr):
     """(epoch, clustering accuracy) after every few epochs and the last."""
     torch.manual_seed(seed)
     digits = load_digits()
-    images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 8 - 1
+    images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 8
     dataset = TensorDataset(images, torch.arange(len(images)))  # an image and its index
-    dataloader = DataLoader(dataset, batch_size=256, shuffle=True, drop_last=True)
+    dataloader = DataLoader(dataset, batch_size=128, shuffle=True, drop_last=True)
     plain = DataLoader(dataset, batch_size=512)  # ConNR
 
     model = BYOL()
