@@ -13,9 +13,10 @@ release = connr.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "command_line"]
 exclude_patterns = ["_ext"]
 
+smartquotes = False  # --set is an option, not a dash
+
 html_theme = "furo"
 html_title = f"connr {release}"
-html_theme_options = {"source_repository": "", "footer_icons": []}
 html_copy_source = html_show_sourcelink = False
 
 myst_enable_extensions = ["colon_fence"]

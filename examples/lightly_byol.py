@@ -133,7 +133,7 @@ def draw(curves, args):
             axes.plot(epochs, run, color=colour, alpha=0.3, linewidth=1)
         axes.plot(epochs, scores.mean(dim=0), color=colour, linewidth=2.5, label=f"{name}: {scores[:, -1].mean():.1f} %")
     axes.axvline(args.start, color="#888888", linestyle=":", linewidth=1)
-    axes.annotate("ConNR begins", (args.start, axes.get_ylim()[0]), (4, 4), textcoords="offset points", color="#666666")
+    axes.annotate("ConNR begins ", (args.start, axes.get_ylim()[1]), ha="right", va="top", color="#666666")
     axes.set(xlabel="epoch", ylabel="clustering accuracy in %")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower right", title=f"mean of {args.seeds} seeds")

@@ -30,11 +30,11 @@ def pages(command, name):
             "```",
             "",
         )
-        yield from ("| | what | default |", "|---|---|---|")
-        for parameter in command.params:
-            if parameter.name != "help":
-                shown = "" if parameter.default in (None, (), False) or parameter.required else f"`{parameter.default}`"
-                yield f"| `{title(parameter)}` | {parameter.help or ''} | {shown} |"
+        parameters = [parameter for parameter in command.params if parameter.name != "help"]
+        yield from ("| | what | default |", "|---|---|---|") if parameters else ()
+        for parameter in parameters:
+            shown = "" if parameter.default in (None, (), False) or parameter.required else f"`{parameter.default}`"
+            yield f"| `{title(parameter)}` | {parameter.help or ''} | {shown} |"
         yield ""
     for part, found in below.items():
         yield from pages(found, f"{name} {part}")

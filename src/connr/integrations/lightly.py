@@ -15,7 +15,8 @@ from connr.integrations.two_stages import TwoStageLoss
 class ConNRCriterion(TwoStageLoss):
     """`TwoStageLoss` on lightly's scale, -cos. In stage 1 it is `NegativeCosineSimilarity()(queries, keys)`, bit for bit.
 
-    Args: as `TwoStageLoss`.
+    Args:
+        n_clusters, start, end, settings: of `TwoStageLoss`.
     """
 
     def __init__(self, n_clusters: int, start: int, end: int, **settings: Any) -> None:
