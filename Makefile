@@ -1,4 +1,4 @@
-# make demo   see it work        make test   all checks and tests        make check   style, types, layers
+# make demo   see it work         make test   all checks, docs and tests   make check  style, types, layers
 # make docs   the documentation   make bench  time against peers
 # make setup  only the environment, made by itself where needed
 
@@ -29,7 +29,7 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check
+test: check docs
 	$(BIN)/pytest -n auto
 
 # A warning is an error: a page that is not linked, a name that is gone.

@@ -1,5 +1,6 @@
 """The site: `make docs`. Pages are Markdown; the API comes from docstrings, the command line from the command itself."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ release = connr.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "command_line"]
 exclude_patterns = ["_ext"]
 
-smartquotes = False  # --set is an option, not a dash
+highlight_language = "sh"  # of a block that says none
 
 html_theme = "furo"
 html_title = f"connr {release}"
@@ -23,4 +24,15 @@ myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # shapes are in the docstrings, and shorter there
-napoleon_use_ivar = True
+default_role = "code"  # `name` in a docstring
+
+SHAPE_OR_LETTER = re.compile(r"^(\s*(?:[\w, ]+: )?)(\(\w\)|\w\.(?=\s|$))")
+
+
+def keep_shapes(app, what, name, obj, options, lines):  # noqa: ARG001 - Sphinx's signature
+    """A line that begins with the shape (n), or is the letter d., is no item of a list."""
+    lines[:] = [SHAPE_OR_LETTER.sub(r"\1\\\2", line) for line in lines]
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", keep_shapes, priority=400)  # before napoleon

@@ -1,5 +1,7 @@
 """The directive {connr-commands}: every command of `connr` with its arguments and options, read from the command itself."""
 
+import re
+
 import typer.main
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -23,7 +25,7 @@ def pages(command, name):
             "",
             f"## {name}",
             "",
-            command.help or "",
+            _options_as_code(command.help or ""),
             "",
             "```text",
             " ".join([name, *arguments, "[OPTIONS]"]),
@@ -34,7 +36,7 @@ def pages(command, name):
         yield from ("| | what | default |", "|---|---|---|") if parameters else ()
         for parameter in parameters:
             shown = "" if parameter.default in (None, (), False) or parameter.required else f"`{parameter.default}`"
-            yield f"| `{title(parameter)}` | {parameter.help or ''} | {shown} |"
+            yield f"| `{title(parameter)}` | {_options_as_code(parameter.help or '')} | {shown} |"
         yield ""
     for part, found in below.items():
         yield from pages(found, f"{name} {part}")
@@ -48,6 +50,10 @@ def title(parameter):
     if is_argument(parameter):
         return parameter.metavar or parameter.name.upper()
     return ", ".join(parameter.opts)
+
+
+def _options_as_code(text):
+    return re.sub(r"(?<!`)(--[a-z-]+)", r"`\1`", text)
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
