@@ -29,7 +29,10 @@ def test_csv_holds_every_epochs_numbers(tiny, few_digits, tmp_path):
     for row, record in zip(rows, fitted.history, strict=True):
         assert {key: float(value) for key, value in row.items() if value and key != "step"} == numbers(record)
     assert float(rows[-1]["acc"]) == fitted.history[-1]["acc"]
-    assert float(rows[-1]["cluster_size/largest"]) == max(fitted.history[-1]["cluster_sizes"])
+    sizes = fitted.history[-1]["cluster_sizes"]
+    assert min(sizes) < max(sizes)
+    assert float(rows[-1]["cluster_size/smallest"]) == min(sizes)
+    assert float(rows[-1]["cluster_size/largest"]) == max(sizes)
 
 
 def test_tensorboard_holds_every_epochs_numbers(tiny, few_digits, tmp_path):
