@@ -1,11 +1,12 @@
-# make demo   see it work        make test   all checks and tests        make check   style, types, layers
-# make bench  time against peers make setup  only the environment, made by itself where needed
+# make demo   see it work         make test   all checks, docs and tests   make check  style, types, layers
+# make docs   the documentation   make bench  time against peers
+# make setup  only the environment, made by itself where needed
 
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
 
-.PHONY: setup demo test check bench clean
+.PHONY: setup demo test check docs bench clean
 
 setup: $(STAMP)
 
@@ -28,8 +29,13 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check
+test: check docs
 	$(BIN)/pytest -n auto
+
+# A warning is an error: a page that is not linked, a name that is gone.
+docs: setup
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
+	@echo "Open build/docs/index.html"
 
 bench: setup
 	$(BIN)/python benchmarks/digits.py --seeds 5

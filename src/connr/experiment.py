@@ -2,10 +2,14 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.loggers.csv_logs import CSVLogger
+from lightning.fabric.loggers.logger import Logger
+from lightning.fabric.loggers.tensorboard import TensorBoardLogger
 from torch import nn
 
 from connr import algorithm, backbones, recipe
@@ -18,7 +22,8 @@ from connr.neighbourhoods import contextual, itself, local
 from connr.randomness import initialising
 from connr.recipe import Recipe
 from connr.schedules import linear_fraction
-from connr.training import Plan, Stage
+from connr.training import Listener, Plan, Stage
+from connr.training.log import Log
 
 BACKBONES: dict[type, Callable[[Any, int], nn.Module]] = {
     recipe.ResNet: lambda s, channels: backbones.resnet(s.name, channels, s.small_images),
@@ -64,6 +69,27 @@ ANCHORS: dict[type, Callable[[Any, Recipe, int, Clusters | None], algorithm.Anch
     recipe.Everyone: _everyone,
     recipe.Boundary: _off_boundary,
 }
+
+LOGGERS: dict[str, Callable[[Path], Logger]] = {
+    "tensorboard": lambda path: TensorBoardLogger(path, name=""),
+    "csv": lambda path: CSVLogger(path, name="", flush_logs_every_n_steps=1),
+}
+
+
+def log_for(r: Recipe, folder: Path | None) -> Listener:
+    """Writes the log that the recipe asks for into `folder`; every start of a run gets a version of its own there.
+
+    Raises:
+        InputError: there is no folder to write into, or the package that writes it is not installed.
+    """
+    if r.log == "none":
+        return Listener()
+    if folder is None:
+        raise InputError(f"log={r.log} needs a run folder to write into; give one as out, or leave out log.")
+    try:
+        return Log(LOGGERS[r.log](folder))
+    except ModuleNotFoundError as fault:
+        raise InputError(f'log={r.log} needs a package that is not installed; pip install "connr[track]".') from fault
 
 
 def build(r: Recipe) -> Framework:

@@ -1,7 +1,7 @@
 """A run folder and its files. Everything is written whole: to a temporary file, flushed to the disk, then renamed.
 
 recipe.yaml  events.jsonl  checkpoints/  model.safetensors + config.json  assignments.csv  skipped.csv
-clusters.png  report.html
+clusters.png  report.html, and log/ where the recipe asks for one
 """
 
 import json
@@ -27,6 +27,7 @@ class RunFolder:
         self.recipe = self.path / "recipe.yaml"
         self.events = self.path / "events.jsonl"
         self.checkpoints = self.path / "checkpoints"
+        self.log = self.path / "log"
         self.model = self.path / "model.safetensors"
         self.config = self.path / "config.json"
         self.assignments = self.path / "assignments.csv"

@@ -221,7 +221,10 @@ class KMeans(Section):
 
 
 class Recipe(Section):
-    """A whole run. `clusters` may be left to the command line."""
+    """A whole run. `clusters` may be left to the command line.
+
+    `log`: where the numbers of every epoch go besides events.jsonl: nowhere, or into RUN/log for TensorBoard or as CSV.
+    """
 
     description: str = ""
     clusters: Annotated[int, Field(ge=2)] | None = None
@@ -234,6 +237,7 @@ class Recipe(Section):
     group: GroupStage = GroupStage()
     train: Train = Train()
     kmeans: KMeans = KMeans()
+    log: Literal["none", "tensorboard", "csv"] = "none"
 
     @property
     def t0(self) -> int:

@@ -1,7 +1,6 @@
 """What a run tells while it goes on."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 from connr.kmeans import Clusters
@@ -47,10 +46,19 @@ class Listener:
 
 
 class Told(Listener):
-    """Passes on what it hears: `send(what, *values)`, e.g. to another process, where a listener is."""
+    """Passes on what it hears: `send(what, *values)`, to other listeners or to another process."""
 
     def __init__(self, send: Callable[..., None]) -> None:
-        self.started = partial(send, "started")  # type: ignore[method-assign]
-        self.estimated = partial(send, "estimated")  # type: ignore[method-assign]
-        self.stepped = partial(send, "stepped")  # type: ignore[method-assign]
-        self.finished_epoch = partial(send, "finished_epoch")  # type: ignore[method-assign]
+        self.send = send
+
+    def started(self, epochs: int, steps_per_epoch: int, first_epoch: int, first_group_epoch: int) -> None:
+        self.send("started", epochs, steps_per_epoch, first_epoch, first_group_epoch)
+
+    def estimated(self, seconds: float) -> None:
+        self.send("estimated", seconds)
+
+    def stepped(self) -> None:
+        self.send("stepped")
+
+    def finished_epoch(self, record: dict[str, object]) -> None:
+        self.send("finished_epoch", record)

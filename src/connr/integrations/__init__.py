@@ -1,0 +1,4 @@
+"""ConNR inside other people's training: `two_stages` in any loop, `lightly`, `lightning`, `solo`.
+
+None of those packages is imported before the module of its name is.
+"""

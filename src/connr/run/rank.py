@@ -1,0 +1,131 @@
+"""What each rank of a run does: the network as the latest checkpoint has it, and the training that is left."""
+
+import json
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from lightning.fabric import Fabric
+
+from connr import experiment, metrics
+from connr.data import ImageSet
+from connr.errors import Stopped
+from connr.frameworks import Framework
+from connr.randomness import deterministic
+from connr.ranks import Ranks, launch
+from connr.ranks.batch_norm import synchronise
+from connr.recipe import Recipe
+from connr.run_folder import RunFolder, append_line, read_lines, write_text
+from connr.training import Epoch, Listener, State, Told, checkpoint, stops, train
+
+
+class Job(NamedTuple):
+    """What every rank of a run is told."""
+
+    recipe: Recipe
+    images: ImageSet
+    normalisation: tuple[list[float], list[float]]
+    fingerprint: str
+    folder: RunFolder | None
+    start_from: Path | None
+    device: str
+
+
+class Trained(NamedTuple):
+    """A network and how far its training has come."""
+
+    framework: Framework
+    optimizer: torch.optim.Optimizer
+    fabric: Fabric
+    state: State
+    records: list[dict[str, Any]]
+
+    @property
+    def device(self) -> torch.device:
+        return self.fabric.device
+
+
+def prepared(job: Job, ranks: Ranks) -> Trained:
+    """The network of a job on this rank's device, as its latest checkpoint has it, or new."""
+    r, folder = job.recipe, job.folder
+    fabric = experiment.fabric_for(r, job.device, launch.local_rank())
+    framework = experiment.build(r).to(fabric.device)
+    if r.train.batch_norm == "synchronised":
+        synchronise(framework, ranks)
+    if r.train.compile:
+        for network in framework.children():
+            network.compile()
+    optimizer = experiment.optimizer_for(r, framework)
+    found = checkpoint.checkpoints(folder.checkpoints) if folder else []
+    state, records = State(), list[dict[str, Any]]()
+    if latest := found[-1] if found else job.start_from:
+        state = checkpoint.load(latest, framework, optimizer, job.fingerprint)
+    if folder and found:
+        records = [record for record in history(folder) if record["epoch"] <= state.epoch]
+    return Trained(framework, optimizer, fabric, state, records)
+
+
+def train_here(
+    job: Job, trained: Trained, ranks: Ranks, listener: Listener, signals: tuple[signal.Signals, ...] = stops.SIGNALS
+) -> None:
+    """One rank's part of the training that is left; the first one writes events and checkpoints.
+
+    Raises:
+        Stopped: with all that was done in a checkpoint, where there is a folder.
+    """
+    r, images, folder = job.recipe, job.images, job.folder if ranks.rank == 0 else None
+    framework, optimizer, fabric, state, records = trained
+    plan = experiment.plan_for(r, *job.normalisation)
+
+    def save() -> None:
+        if folder:
+            checkpoint.save(
+                folder.checkpoints, framework, optimizer, state, job.fingerprint, r.train.keep_checkpoints, plan.t0
+            )
+
+    def after_epoch(epoch: Epoch) -> None:
+        record = described(epoch, images)
+        records.append(record)
+        if folder:
+            append_line(folder.events, record)
+        save()
+        listener.finished_epoch(record)
+
+    if folder:
+        write_text(folder.events, "".join(json.dumps(record) + "\n" for record in records))
+    listener.started(plan.epochs, plan.steps_per_epoch(len(images)), state.epoch, plan.t0)
+    pixels = images.images.to(fabric.device)
+    with stops.listening(signals if job.folder else ()) as request, deterministic(r.train.deterministic):
+        try:
+            state.clusters = train(fabric, framework, optimizer, pixels, plan, state, after_epoch, listener, ranks, request)
+        except Stopped as asked:
+            save()
+            raise Stopped(request.signal or asked.number) from None
+
+
+def train_on_rank(ranks: Ranks, send: Callable[..., None], job: Job, pixels: Path) -> None:
+    """What each process of `launch.on_ranks` does; the pixels are a file that all of them map."""
+    shape = job.images.images.shape
+    stored = torch.from_file(str(pixels), size=shape.numel(), dtype=torch.uint8).view(shape)
+    job = job._replace(images=replace(job.images, images=stored))
+    listener = Told(send) if ranks.rank == 0 else Listener()
+    train_here(job, prepared(job, ranks), ranks, listener, (signal.SIGTERM,))
+
+
+def history(folder: RunFolder) -> list[dict[str, Any]]:
+    """The records of a run's epochs so far."""
+    return read_lines(folder.events)
+
+
+def described(epoch: Epoch, images: ImageSet) -> dict[str, Any]:
+    """The line of an epoch in events.jsonl; scores where clusters and labels are."""
+    record = {key: value for key, value in epoch._asdict().items() if key != "clusters" and value not in (None, [])}
+    if epoch.clusters:
+        sizes = torch.bincount(epoch.clusters.assignments.cpu(), minlength=len(epoch.clusters.centroids))
+        record |= {"inertia": epoch.clusters.inertia, "cluster_sizes": sizes.tolist()}
+        if images.labelled:
+            record |= metrics.scores(images.labels, epoch.clusters.assignments.cpu())
+    return record
