@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import reports
 from conftest import COLOURED
 from test_cli import connr
 
@@ -28,6 +29,9 @@ def everywhere(coloured, tmp_path, monkeypatch):
 
     with open("run/assignments.csv", newline="", encoding="utf-8") as file:
         found["assignments.csv"] = {row["path"]: int(row["cluster"]) for row in csv.DictReader(file)}
+    connr("report", "run", coloured)
+    points = reports.tree(RunFolder("run")).points
+    found["report.html"] = dict(zip(points["name"], points["cluster"], strict=True))
     rows = csv.DictReader(io.StringIO(connr("predict", "run", coloured).stdout))
     found["connr predict"] = {row["path"]: int(row["cluster"]) for row in rows}
     connr("sort", "run", "sorted")
