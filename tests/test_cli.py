@@ -57,8 +57,8 @@ def test_fit_evaluate_resume():
     assert done.exit_code == 0, done.output
     assert "1,797 images at 8 px into 10 clusters: 5 epochs, the first 3 without neighbours." in done.output
     assert sorted(os.listdir("run")) == [
-        "assignments.csv", "checkpoints", "clusters.png", "config.json", "events.jsonl", "model.safetensors", "recipe.yaml",
-        "report.html",
+        ".lock", "assignments.csv", "checkpoints", "clusters.png", "config.json", "events.jsonl", "model.safetensors",
+        "recipe.yaml", "report.html",
     ]  # fmt: skip
     scores = json.loads(connr("evaluate", "run", "--json").stdout)
     assert set(scores) == {"acc", "nmi", "ari", "n"}

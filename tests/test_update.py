@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from connr import experiment, recipe, run
 from connr.kmeans import Clusters
-from connr.training import update
+from connr.training import Listener, update
 
 WAITS = {"_local_scalar_dense", "nonzero", "equal", "is_nonzero", "_to_cpu", "masked_select", "unique", "item"}
 
@@ -48,7 +48,7 @@ def test_no_step_waits_for_the_device(name, stage):
 def test_a_deterministic_run_leaves_torch_as_it_was(few_digits, tiny):
     wanted = []
 
-    class Ears(run.Listener):
+    class Ears(Listener):
         def stepped(self):
             wanted.append(torch.are_deterministic_algorithms_enabled())
 

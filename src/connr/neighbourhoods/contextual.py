@@ -38,7 +38,9 @@ def contextual(
     by_similarity = nearest(similarity, max(k1, k2))
     adjacency = reciprocal_adjacency(by_similarity[:, :k1]).to(similarity.dtype)
     refined = propagate(adjacency, similarity, by_similarity[:, :k2], alpha, layers)
-    return nearest(refined @ refined.T, k)
+    # Images with the same relations tie exactly: what is left of that by rounding must not decide between them.
+    digits = 40 if refined.dtype == torch.float64 else 20
+    return nearest((refined @ refined.T * 2**digits).round_(), k)
 
 
 def reciprocal_adjacency(neighbours: Int[Tensor, "b k1"]) -> Float[Tensor, "b b"]:
