@@ -40,6 +40,7 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
         n_jobs: threads that decode pictures and that torch computes with on the CPU, for the time of a call; -1 for all that
             torch is set to use, None for 1 unless `joblib.parallel_config` says otherwise.
         verbose: above 0 shows the progress of a fit on standard error.
+        devices: processes that share each batch, one to a GPU; in a script, call `fit` below `if __name__ == "__main__":`.
 
     Attributes:
         labels_: (n) the cluster of each image.
@@ -71,6 +72,7 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
         out: str | Path | None = None,
         n_jobs: int | None = -1,
         verbose: int = 0,
+        devices: int = 1,
     ) -> None:
         self.n_clusters = n_clusters
         self.recipe = recipe
@@ -80,6 +82,7 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
         self.out = out
         self.n_jobs = n_jobs
         self.verbose = verbose
+        self.devices = devices
 
     def fit(self, X: Images, y: object = None) -> "ConNR":
         """Trains on X and clusters it.
@@ -97,7 +100,7 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
         folder = RunFolder(self.out) if self.out is not None else None
         with _threads(self.n_jobs) as threads, ProgressBar(Console(stderr=True), quiet=not self.verbose) as bar:
             images = _opened(X, r, threads, r.data.labels_from_folders, folder.path if folder else None)
-            fitted = run.fit(r, images, folder, device=self.device, listener=bar)
+            fitted = run.fit(r, images, folder, device=self.device, devices=self.devices, listener=bar)
         self.labels_ = fitted.assigned.clusters.numpy()
         self.inertia_ = float(fitted.assigned.distances.double().square().sum())
         self.history_, self.n_iter_ = fitted.history, len(fitted.history)

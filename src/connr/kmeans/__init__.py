@@ -101,7 +101,7 @@ def kmeans(
         if not len(running):
             break
 
-    assignments, distances = assign(points, centroids)
+    assignments, distances = assign(points, centroids, lloyd.squares)
     inertia = ranks.sum(distances.sum(dim=0, dtype=precise(points)))
     best = int(inertia.argmin())
     return Clusters(centroids[best] * scale + offset.to(points.dtype), assignments[:, best], float(inertia[best]) * scale**2)

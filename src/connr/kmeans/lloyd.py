@@ -9,16 +9,22 @@ from connr.kmeans.exact import BLOCK, precise
 from connr.ranks import ALONE, Ranks
 
 
-def assign(points: Float[Tensor, "n d"], centroids: Float[Tensor, "r K d"]) -> tuple[Int[Tensor, "n r"], Float[Tensor, "n r"]]:
-    """The nearest centroid of each point in each restart, and the squared distance to it."""
+def assign(
+    points: Float[Tensor, "n d"], centroids: Float[Tensor, "r K d"], squares: Float[Tensor, " n"] | None = None
+) -> tuple[Int[Tensor, "n r"], Float[Tensor, "n r"]]:
+    """The nearest centroid of each point in each restart, and the squared distance to it; `squares` = |x|^2, where known."""
     restarts, n_clusters, _ = centroids.shape
-    table, shift = centroids.flatten(0, 1).T, centroids.square().sum(dim=2)
+    if squares is None:
+        squares = points.square().sum(dim=1)
+    table, shift = (-2 * centroids.flatten(0, 1).T).contiguous(), centroids.square().sum(dim=2).flatten()
+    size = max(1, BLOCK // (restarts * n_clusters))
+    scores = torch.empty(min(size, len(points)), len(shift), dtype=points.dtype, device=points.device)  # |c|^2 - 2 <x, c>
     indices, distances = [], []
-    for rows in points.split(max(1, BLOCK // (restarts * n_clusters))):
-        scores = (rows @ table).mul_(-2).view(len(rows), restarts, n_clusters).add_(shift)
-        smallest, index = scores.min(dim=2)
+    for rows, square in zip(points.split(size), squares.split(size), strict=True):
+        block = torch.mm(rows, table, out=scores[: len(rows)]).add_(shift).view(len(rows), restarts, n_clusters)
+        smallest, index = block.min(dim=2)
         indices.append(index)
-        distances.append((smallest + rows.square().sum(dim=1, keepdim=True)).clamp_(min=0))
+        distances.append((smallest + square.unsqueeze(1)).clamp_(min=0))
     return torch.cat(indices), torch.cat(distances)
 
 
@@ -33,13 +39,14 @@ class Lloyd:
     def __init__(self, points: Float[Tensor, "n d"], metric: str, reseed_empty: bool = True, ranks: Ranks = ALONE) -> None:
         """`points`: on the grid, the rows of this rank."""
         self.points, self.metric, self.reseed_empty, self.ranks = points, metric, reseed_empty, ranks
+        self.squares = points.square().sum(dim=1)
         self.members: Tensor | None = None  # (n R), the cluster of each point in each restart, as last summed
         self.sums: Tensor  # (R K d), and (R K) counts, of this rank
         self.counts: Tensor
 
     def step(self, centroids: Float[Tensor, "r K d"], which: Int[Tensor, " r"]) -> Float[Tensor, "r K d"]:
         """One iteration of the restarts `which`, in the first call all: assign, then the mean of each cluster."""
-        assignments, distances = assign(self.points, centroids)
+        assignments, distances = assign(self.points, centroids, self.squares)
         if self.members is None:
             self._first(assignments, centroids.shape[1])
         else:
