@@ -193,3 +193,11 @@ def test_the_global_generator_is_left_alone(bytes_of):
         bytes_of, stream(0, "views")
     )
     assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("n", [0, 1, 32, 60])
+def test_plain_images_are_normalised_as_views_are(bytes_of, n):
+    """Bit for bit, also for numbers of images that are no multiple of what is normalised together."""
+    plain = Augment([0.4, 0.5, 0.6], [0.2, 0.3, 0.4])
+    assert torch.equal(plain.normalise(bytes_of[:n]), plain(bytes_of[:n], stream(0, "views")))
+    assert plain.normalise(bytes_of).is_contiguous(memory_format=torch.channels_last)

