@@ -1,9 +1,11 @@
 import json
+import shlex
 
 import pytest
 import torch
 from conftest import TINY
 from PIL import Image
+from test_docs_run import read_by_typer
 
 from connr import recipe
 from connr.errors import InputError
@@ -84,6 +86,8 @@ def test_every_row_at_full_size_has_a_recipe_and_a_paper_score(table, tmp_path):
     for cell in todo:
         assert cell.recipe.data.images
         assert cell.row.paper[cell.data_set]
+        by_hand = read_by_typer(shlex.split(cell.command)[1:]).params
+        assert recipe.load(by_hand["recipe"], by_hand["settings"] or [], seed=by_hand["seed"]) == cell.recipe
 
 
 def test_the_cost_of_a_row_is_counted(tmp_path):

@@ -34,6 +34,7 @@ def reproduce(
         for cell, images, steps, here, gpu in command.estimates(todo):
             row = f"{cell.data_set:14s} {cell.row.name:18s} {images:,} images, {steps:,} steps a seed: about "
             screen.print(row + f"{duration(here)} here, {duration(gpu)} on a data-centre GPU", highlight=False)
+            screen.print(f"  {cell.command}", style="dim", highlight=False)
         return
 
     def listener(cell: Any) -> ProgressBar:

@@ -33,6 +33,23 @@ class Cell(NamedTuple):
     recipe: Recipe
     folder: RunFolder
 
+    @property
+    def command(self) -> str:
+        """The same run by hand; DATA stands for its images."""
+        settings = "".join(f" --set {setting}" for setting in settings_of(self.data_set, self.row))
+        return f"connr fit DATA --recipe {self.data_set}{self.row.recipe}{settings} --seed {self.seed}"
+
+
+def settings_of(data_set: str, row: Row) -> list[str]:
+    """What a row lays over its recipe, with the recipe's own k and fraction filled in.
+
+    Raises:
+        InputError: there is no such recipe.
+    """
+    plain = recipe.load(data_set + row.recipe)
+    known = {"k": getattr(plain.group.neighbourhood, "k", 10), "fraction": getattr(plain.group.anchors, "fraction", 0.8)}
+    return [setting.format(**known) for setting in row.settings]
+
 
 def recipe_of(data_set: str, row: Row, seed: int) -> Recipe:
     """The recipe of a row: the data set's, or the framework's on it, with the row's settings.
@@ -40,10 +57,7 @@ def recipe_of(data_set: str, row: Row, seed: int) -> Recipe:
     Raises:
         InputError: there is no such recipe.
     """
-    name = data_set + row.recipe
-    plain = recipe.load(name)
-    known = {"k": getattr(plain.group.neighbourhood, "k", 10), "fraction": getattr(plain.group.anchors, "fraction", 0.8)}
-    return recipe.load(name, [setting.format(**known) for setting in row.settings], seed=seed)
+    return recipe.load(data_set + row.recipe, settings_of(data_set, row), seed=seed)
 
 
 def cells(table: str, data_sets: tuple[str, ...], seeds: int, out: Path) -> Iterator[Cell]:
