@@ -64,7 +64,7 @@ def test_fit_evaluate_resume():
     assert set(scores) == {"acc", "nmi", "ari", "n"}
     assert scores["n"] == 1797
     assert f"ACC {scores['acc']:.4f}" in connr("evaluate", "run").output
-    assert "holds another run; add --resume" in refused("fit", "digits", "--out", "run")
+    assert "holds a run already; add --resume" in refused("fit", "digits", "--out", "run")
     again = connr("fit", "digits", "--out", "run", "--resume")
     assert again.exit_code == 0, again.output
     assert json.loads(connr("evaluate", "run", "--json").stdout) == scores

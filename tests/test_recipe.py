@@ -124,3 +124,11 @@ def test_keys_are_those_of_the_written_out_recipes():
 
     for name in recipe.names():
         assert set(dotted(yaml.safe_load(recipe.load(name).to_yaml()))) <= set(recipe.keys())
+
+
+@pytest.mark.parametrize("extends", ["5", "{path}", "[{path}]"])
+def test_recipes_that_lead_back_to_themselves_are_refused(tmp_path, extends):
+    path = tmp_path / "own.yaml"
+    path.write_text(f"extends: {extends.format(path=path)}\n")
+    with pytest.raises(RecipeError, match="should be names of other recipes"):
+        recipe.load(str(path))

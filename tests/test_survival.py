@@ -141,7 +141,7 @@ def test_the_command_says_how_to_go_on(tmp_path, devices):
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM, said
-    assert f"To go on: connr fit digits --out {folder.path} --resume" in said
+    assert f"is safe. To go on: connr fit digits --out {folder.path} --resume" in said
     last = checkpoint.checkpoints(folder.checkpoints)[-1]
     assert checkpoint.position(last)[1] > 0  # within an epoch, not at its end
     assert "Traceback" not in said
@@ -279,3 +279,38 @@ def test_a_collapsed_run_says_so_in_its_log(digits, tmp_path, monkeypatch):
     monkeypatch.setattr(health, "COLLAPSED", 10.0)
     going_on(folder, digits)
     assert "the features have collapsed" in read_lines(folder.events)[-1]["warnings"][0]
+
+
+def test_weights_that_are_no_numbers_at_the_end_of_an_epoch_are_told(digits, tmp_path):
+    """One step an epoch: its loss is that of the weights before it."""
+    huge = ["train.base_lr=1e30", "train.batch_size=1797", "train.epochs=2", "train.warmup=0", "train.group_from=0.5"]
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(Diverged, match=r"not finite .*; try a lower train.base_lr than 1e\+30|the loss became"):
+        run.fit(recipe.load("digits", huge), digits, folder, device="cpu")
+    assert not checkpoint.checkpoints(folder.checkpoints)
+
+
+def test_what_a_killed_run_left_does_not_stand_in_the_way(digits, peace, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    shutil.copytree(peace.path, folder.path)
+    (folder.path / ".lean.99.tmp").mkdir()
+    (folder.checkpoints / ".epoch-00009.safetensors.99.tmp").write_bytes(b"half")
+    assert going_on(folder, digits)
+    assert not list(folder.path.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("line", ["5", "{}", '{"epoch": NaN, "stage": "group", "seconds": 1}', '{"epoch": 1, "seconds": "x"}'])
+def test_events_that_no_run_wrote_are_refused(peace, digits, tmp_path, line):
+    folder = RunFolder(tmp_path / "run")
+    shutil.copytree(peace.path, folder.path)
+    with open(folder.events, "a", encoding="utf-8") as file:
+        file.write(line + "\n")
+    with pytest.raises(InputError, match=r"events.jsonl is not"):
+        going_on(folder, digits)
+
+
+def test_a_name_that_is_not_utf8_is_refused_before_any_work(digits, tmp_path):
+    with pytest.raises(InputError, match=r"is not UTF-8; choose another --out"):
+        run.fit(
+            recipe.load("digits", SETTINGS), digits, RunFolder(os.fsdecode(os.fsencode(tmp_path) + b"/n\xff")), device="cpu"
+        )

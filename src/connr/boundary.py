@@ -57,5 +57,5 @@ def keep(ratios: Float[Tensor, " b"], fraction: float, sigma_too: bool = True) -
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction={fraction} should be above 0 and at most 1.")
     rank = max(1, math.floor(len(ratios) * fraction + 1e-9))  # 100 * 0.29 is 28.999999999999996
-    sigma = ratios.kthvalue(rank).values
+    sigma = ratios.sort().values[rank - 1]  # kthvalue has no deterministic form on every device
     return ratios <= sigma if sigma_too else ratios < sigma

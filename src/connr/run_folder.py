@@ -45,12 +45,16 @@ class RunFolder:
         Raises:
             InputError: it is a file, holds another run or other files, or (to resume) holds no run.
         """
+        try:
+            str(self.path).encode()
+        except UnicodeEncodeError:  # safetensors opens no such path
+            raise InputError(f"the name {str(self.path)!a} is not UTF-8; choose another --out.") from None
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path} is a file; --out needs a folder.")
         if resume and not self.holds_a_run():
             raise InputError(f"{self.path} holds no run to resume; leave out --resume to start one.")
         if not resume and self.holds_a_run():
-            raise InputError(f"{self.path} holds another run; add --resume to go on with it, or choose another --out.")
+            raise InputError(f"{self.path} holds a run already; add --resume to go on with it, or choose another --out.")
         if not resume and self.path.exists() and any(place.name not in (LOCK, "checkpoints") for place in self.path.iterdir()):
             raise InputError(f"{self.path} is not empty and holds no run; choose another --out.")
 
@@ -73,7 +77,7 @@ class RunFolder:
         try:
             self.check(resume)  # another run may have come and gone since
             for draft in (*self.path.glob(".*.tmp"), *self.checkpoints.glob(".*.tmp"), self.pixels):
-                draft.unlink(missing_ok=True)  # what a killed run left half-written
+                shutil.rmtree(draft) if draft.is_dir() else draft.unlink(missing_ok=True)  # what a killed run left
             write_text(self.recipe, recipe)
             yield
         finally:
@@ -142,6 +146,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         if real.exists():
             real.rmdir()  # it is empty
         draft.rename(real)
+        _flush_folder(real.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -159,6 +164,8 @@ def append_line(path: Path, record: dict[str, Any]) -> None:
     """One JSON object as one line at the end of the file."""
     with open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -167,6 +174,9 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         return []
     try:
         whole = path.read_text(encoding="utf-8").split("\n")[:-1]
-        return [json.loads(line) for line in whole]
+        records = [json.loads(line) for line in whole]
+        if not all(isinstance(record, dict) for record in records):
+            raise ValueError("a line is no object")
+        return records
     except ValueError as fault:
         raise InputError(f"{path} is not JSON lines: {fault}; remove the lines that are not.") from fault

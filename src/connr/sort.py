@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from connr.data import Skipped
+from connr.data.folder import endings
 from connr.errors import InputError
 from connr.run import read_config, write_csv
 from connr.run_folder import RunFolder, check_new, replacing_folder
@@ -104,11 +105,15 @@ def _short(name: str) -> str:
 
 
 def _assignments(folder: RunFolder, clusters: int) -> list[Placed]:
+    known = endings()  # a run folder of somebody else's is not to name any other file
     try:
         with open(folder.assignments, newline="", encoding="utf-8", errors="surrogateescape") as file:
             rows = [Placed(row["path"], int(row["cluster"]), float(row["distance"])) for row in csv.DictReader(file)]
         for row in rows:
-            if not 0 <= row.cluster < clusters or Path(row.name).is_absolute() or ".." in Path(row.name).parts:
+            strange = (
+                Path(row.name).is_absolute() or ".." in Path(row.name).parts or Path(row.name).suffix.lower() not in known
+            )
+            if strange or not 0 <= row.cluster < clusters:
                 raise ValueError(row)
         return rows
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as fault:

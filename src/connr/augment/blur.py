@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from connr.augment.onto import onto
+
 
 def blur(
     images: Float[Tensor, "b c h w"], sigmas: Float[Tensor, " b"], chosen: Bool[Tensor, " b"], kernel: int
@@ -19,7 +21,7 @@ def blur(
     weights = (weights / weights.sum(dim=1, keepdim=True)).to(images.device)
     per_channel = weights.repeat_interleave(c, dim=0)
 
-    on_device = rows.to(images.device)
+    on_device = onto(images.device, rows)
     padded = F.pad(images[on_device], (half,) * 4, mode="reflect").reshape(1, b * c, h + 2 * half, w + 2 * half)
     across = F.conv2d(padded, per_channel.view(b * c, 1, 1, kernel), groups=b * c)
     both = F.conv2d(across, per_channel.view(b * c, 1, kernel, 1), groups=b * c)

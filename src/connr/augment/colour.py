@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from connr.augment.onto import onto
+
 Images = Float[Tensor, "b c h w"]
 Factors = Float[Tensor, " b"]
 
@@ -49,7 +51,7 @@ def hue(images: Images, turns: Factors) -> Images:
     )
     sextant = sextant + 6 * turns.view(-1, 1, 1)
     # HSV -> RGB in closed form: channel n is V - C max(0, min(k, 4 - k, 1)), k = (n + H/60°) mod 6, n = 5, 3, 1
-    k = (sextant.unsqueeze(1) + torch.tensor([5.0, 3.0, 1.0], device=images.device).view(1, 3, 1, 1)) % 6
+    k = (sextant.unsqueeze(1) + torch.arange(5.0, 0.0, -2.0, device=images.device).view(1, 3, 1, 1)) % 6
     return value.unsqueeze(1) - chroma.unsqueeze(1) * torch.minimum(k, 4 - k).clamp_(0, 1)
 
 
@@ -76,12 +78,12 @@ def jitter(images: Images, factors: Float[Tensor, "b 4"], order: Int[Tensor, "b 
                 continue
             rows = (chosen & (order[:, turn] == index)).nonzero().flatten()
             if len(rows):
-                on_device = rows.to(images.device)
-                images[on_device] = operation(images[on_device], factors[rows, index].to(images.device))
+                on_device = onto(images.device, rows)
+                images[on_device] = operation(images[on_device], onto(images.device, factors[rows, index]))
     return images
 
 
 def greyed(images: Images, chosen: Bool[Tensor, " b"]) -> Images:
     """The chosen images without colour."""
-    mask = chosen.to(images.device).view(-1, 1, 1, 1)
+    mask = onto(images.device, chosen).view(-1, 1, 1, 1)
     return torch.where(mask, grey(images).expand_as(images), images)

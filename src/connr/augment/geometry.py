@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from connr.augment.onto import onto
+
 Matrices = Float[Tensor, "b 3 3"]
 
 
@@ -98,9 +100,9 @@ def sample(
     identity = torch.eye(2, 3, device=images.device).unsqueeze(0)
     grid = F.affine_grid(identity, [1, 1, h, w], align_corners=False)
     if warps is not None:
-        grid = grid + displacements(warps.to(images.device), (h, w))
+        grid = grid + displacements(onto(images.device, warps), (h, w))
     grid = grid.expand(b, -1, -1, -1)
     if matrices is not None:
-        matrices = matrices.to(images.device)
+        matrices = onto(images.device, matrices)
         grid = (grid.flatten(1, 2) @ matrices[:, :2, :2].mT + matrices[:, None, :2, 2]).view(b, h, w, 2)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False)

@@ -20,7 +20,7 @@ class OneLineErrors(TyperGroup):
         try:
             return super().invoke(ctx)
         except Stopped as stop:
-            Console(stderr=True).print("\nStopped, and saved.", highlight=False)
+            Console(stderr=True).print("\nStopped.", highlight=False)
             raise typer.Exit(128 + stop.number) from stop
         except (InputError, Diverged, NotTheSame, RankLost, OSError) as fault:
             Console(stderr=True, soft_wrap=True).print(f"connr: {fault}", markup=False, highlight=False)
@@ -41,12 +41,12 @@ Set = Annotated[
 
 
 def console() -> Console:
-    return Console(soft_wrap=True, quiet=not speaks())
+    return Console(soft_wrap=True, markup=False, highlight=False, quiet=not speaks())  # names may hold [brackets]
 
 
 def speaks() -> bool:
     """Whether this process is the one that talks and writes: always, but under `torchrun` only its first."""
-    return os.environ.get("RANK", "0") == "0"
+    return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["RANK"] == "0"
 
 
 @app.callback(invoke_without_command=True)

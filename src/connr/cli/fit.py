@@ -58,6 +58,8 @@ def fit(
         f"the first {r.t0} without neighbours. Run folder: {folder.path}",
         highlight=False,
     )
+    if resume and folder.assignments.is_file():
+        screen.print("This run had ended; what it found is written again.")
     if images.skipped:
         screen.print(f"{len(images.skipped)} pictures could not be read and are left out; see {folder.skipped}.")
     again = f"connr fit {shlex.quote(data)} --out {shlex.quote(str(folder.path))} --resume"
@@ -65,7 +67,7 @@ def fit(
         with ProgressBar(screen, quiet or not speaks()) as bar:
             fitted = run.fit(r, images, folder, resume=resume, device=device, devices=devices, listener=bar)
     except Stopped as stop:
-        screen.print(f"\nStopped, and saved. To go on: {again}")
+        screen.print(f"\nStopped; {run.what_is_safe(folder)}. To go on: {again}")
         raise typer.Exit(128 + stop.number) from None
     except (NotWritten, RankLost) as fault:
         screen.print(f"\nTo go on: {again}")

@@ -31,6 +31,7 @@ def reproduce(
         return
     todo, screen = command.plan(what, recipe, seeds, out), console()
     if dry:
+        screen.print("Timing a few steps of each row; estimates, and on a busy machine poor ones.")
         for cell, images, steps, here, gpu in command.estimates(todo):
             row = f"{cell.data_set:14s} {cell.row.name:18s} {images:,} images, {steps:,} steps a seed: about "
             screen.print(row + f"{duration(here)} here, {duration(gpu)} on a data-centre GPU", highlight=False)

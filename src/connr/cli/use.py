@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.console import Console
@@ -16,6 +16,8 @@ from connr.cli.app import GONE_WRONG, Device, app, console, print_scores
 from connr.errors import InputError
 
 if TYPE_CHECKING:
+    from io import BufferedReader
+
     from connr.data import Skipped
     from connr.predict import Rows
 
@@ -43,8 +45,9 @@ def predict(
         raise InputError(f"--null is of paths on standard input: DATA should be - instead of {data}.")
     if out:
         predict.check_place(out, overwrite)
-    notes = Console(stderr=True, soft_wrap=True)
-    source = split_paths(sys.stdin.buffer, null) if data == "-" else data
+    notes = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
+    stdin = cast("BufferedReader", sys.stdin.buffer)
+    source = split_paths(iter(partial(stdin.read1, 1 << 16), b""), null) if data == "-" else data
     rows, total = predict.assign(*run.load_model(RunFolder(run_folder), device), source)
     with Progress(console=notes, transient=True, disable=not notes.is_terminal) as bar:
         advance = partial(bar.advance, bar.add_task("predicting", total=total))
@@ -79,7 +82,7 @@ def evaluate(
         from connr import predict
 
         scores, skipped = predict.score(RunFolder(run_folder), data, labels_from_folders, device)
-        _tell(skipped, Console(stderr=True, soft_wrap=True))
+        _tell(skipped, Console(stderr=True, soft_wrap=True, markup=False, highlight=False))
     if as_json:
         typer.echo(json.dumps(scores))
     else:
@@ -122,6 +125,8 @@ def sort(
 def _onto_standard_output(rows: "Iterable[Rows]", advance: Callable[[int], None]) -> "tuple[int, list[Skipped]]":
     from connr import predict
 
+    if sys.stdout is None:
+        raise InputError("standard output is closed; write to a file with --out.")
     try:
         return predict.write(rows, predict.CsvTable(sys.stdout.buffer), advance)
     except BrokenPipeError:  # whoever read it has seen enough, as `head` does

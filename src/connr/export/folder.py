@@ -16,7 +16,7 @@ def save_lean(r: Recipe, model: Model, out: Path) -> None:
 
 
 def save_for_hub(r: Recipe, model: Model, folder: RunFolder, out: Path) -> None:
-    """The same, with a README.md of what the model is and how it scored, once it came back with every tensor as it was.
+    """The same, with a README.md of what the model is and how it scored, once it loads.
 
     Raises:
         InputError: huggingface_hub is missing.

@@ -47,7 +47,7 @@ class Lloyd:
     def step(self, centroids: Float[Tensor, "r K d"], which: Int[Tensor, " r"]) -> Float[Tensor, "r K d"]:
         """One iteration of the restarts `which`, in the first call all: assign, then the mean of each cluster."""
         assignments, distances = assign(self.points, centroids, self.squares)
-        if self.members is None:
+        if self.members is None or precise(self.points) == torch.float32:  # without doubles following would drift
             self._first(assignments, centroids.shape[1])
         else:
             self._follow(self.members, assignments, which)

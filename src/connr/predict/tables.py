@@ -49,7 +49,8 @@ class CsvTable(Table):
 
     def add(self, names: list[str], assigned: Assigned) -> None:
         text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
+        odd = any("\r" in name for name in names)  # which the writer leaves bare where lines end in \n alone
+        writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL)
         if not self.begun:
             writer.writerow(COLUMNS)
             self.begun = True

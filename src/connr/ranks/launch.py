@@ -1,5 +1,6 @@
 """Starts the ranks of a run on this machine, hears from them, and takes them down together."""
 
+import multiprocessing
 import os
 import signal
 import tempfile
@@ -16,7 +17,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
-from connr.errors import Diverged, InputError, NotWritten, RankLost, Stopped
+from connr.errors import Diverged, InputError, RankLost, Stopped
 from connr.ranks.exchange import ALONE, ProcessGroup, Ranks
 
 GRACE = 10.0  # seconds that the other ranks get to end by themselves once one has ended
@@ -41,6 +42,11 @@ def of_torchrun(device: str) -> Ranks:
     return ProcessGroup()
 
 
+def ranks_here(asked: int) -> int:
+    """How many ranks this machine is to have: as many as `torchrun` started, else as asked."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", asked)) if dist.is_torchelastic_launched() else asked
+
+
 def local_rank() -> int:
     """Which of this machine's ranks this is."""
     return int(os.environ.get("LOCAL_RANK", 0))
@@ -59,40 +65,47 @@ def on_ranks(
 
     Raises:
         Stopped: a signal came, and the ranks have stopped.
-        InputError, Diverged, NotWritten: a rank raised it.
+        InputError, Diverged, OSError: a rank raised it.
         RankLost: a rank ended in any other way; the others are ended too.
     """
-    context = mp.get_context("spawn")
-    ends = [context.Pipe(duplex=False) for _ in range(count)]
+    ends = [mp.get_context("spawn").Pipe(duplex=False) for _ in range(count)]
     raised: list[Exception] = []
-    with tempfile.TemporaryDirectory() as place:
+    readers: list[Any] = [reader for reader, _ in ends]
+    until, others, pids = float("inf"), set(multiprocessing.active_children()), list[int]()
+    with tempfile.TemporaryDirectory() as place, _passing_on(pids) as asked:
         started = (count, device, Path(place) / "store", [writer for _, writer in ends], function, arguments)
-        processes = start_processes(_rank, started, nprocs=count, join=False, start_method="spawn")
-        assert processes is not None
-        for _, writer in ends:
-            writer.close()
-        readers: list[Any] = [reader for reader, _ in ends]
-        until = float("inf")
-        with _passing_on(processes.pids()) as asked:
-            try:
-                while not processes.join(timeout=LOOK if not readers else 0, grace_period=GRACE):
-                    for reader in wait(readers, timeout=LOOK):
-                        _listen(reader, readers, raised, hear)  # type: ignore[arg-type]
-                    if raised:
-                        until = min(until, time.monotonic() + GRACE)
-                    if time.monotonic() > until:
-                        break
-            except (ProcessExitedException, ProcessRaisedException) as fault:
-                for reader in list(readers):
-                    while reader in readers and reader.poll():
-                        _listen(reader, readers, raised, hear)
-                if not raised:
-                    raise (Stopped(asked[0]) if asked else RankLost(_what_happened(fault))) from fault
-            finally:
-                for process in processes.processes:
-                    process.kill()
+        try:
+            processes = start_processes(_rank, started, nprocs=count, join=False, start_method="spawn")
+            assert processes is not None
+            pids += processes.pids()
+            for _, writer in ends:
+                writer.close()
+            if asked:  # while they were being started
+                raise Stopped(asked[0])
+            while not processes.join(timeout=LOOK if not readers else 0, grace_period=GRACE):
+                for reader in wait(readers, timeout=LOOK):
+                    _listen(reader, readers, raised, hear)  # type: ignore[arg-type]
+                if any(not isinstance(fault, Stopped) for fault in raised):
+                    until = min(until, time.monotonic() + GRACE)
+                if time.monotonic() > until:
+                    break
+        except (ProcessExitedException, ProcessRaisedException) as fault:
+            for reader in list(readers):
+                while reader in readers and reader.poll():
+                    _listen(reader, readers, raised, hear)
+            if asked and isinstance(fault, ProcessExitedException) and fault.signal_name in ("SIGTERM", "SIGKILL"):
+                raised.append(Stopped(asked[0]))
+            elif all(isinstance(each, Stopped) for each in raised):
+                raise RankLost(_what_happened(fault)) from fault
+        finally:
+            for process in set(multiprocessing.active_children()) - others:
+                process.kill()
+                process.join()
+    for each in raised:
+        if not isinstance(each, Stopped):
+            raise each
     if raised:
-        raise Stopped(asked[0]) if asked and isinstance(raised[0], Stopped) else raised[0]
+        raise Stopped(asked[0] if asked else raised[0].args[0])
 
 
 def _rank(
@@ -116,13 +129,14 @@ def _rank(
 
     signal.signal(signal.SIGINT, interrupted)  # Ctrl-C reaches every process of a terminal: the parent passes it on
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count))
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // count))
+    torch.set_num_threads(max(1, torch.get_num_threads() // count))
     if device == "cuda":
         torch.cuda.set_device(rank)
-    dist.init_process_group(backend_of(device), init_method=store.as_uri(), rank=rank, world_size=count)
+    meeting = dist.FileStore(str(store), count)  # type: ignore[attr-defined]
+    dist.init_process_group(backend_of(device), store=meeting, rank=rank, world_size=count)
     try:
         function(ProcessGroup(), lambda what, *values: writer.send((what, *values)), *arguments)
-    except (Stopped, InputError, Diverged, NotWritten) as fault:
+    except (Stopped, InputError, Diverged, OSError) as fault:
         writer.send((None, fault))
     finally:
         writer.close()
@@ -172,5 +186,4 @@ def _what_happened(fault: ProcessExitedException | ProcessRaisedException) -> st
     which = f"rank {fault.error_index} (process {fault.error_pid})"
     if isinstance(fault, ProcessExitedException):
         return f"{which} was ended by {fault.signal_name}." if fault.signal_name else f"{which} ended with {fault.exit_code}."
-    lines = str(fault).strip().splitlines()
-    return f"{which} failed: {lines[-1]}" if lines else f"{which} failed."
+    return f"{which} failed:\n{fault}"

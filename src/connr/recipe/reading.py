@@ -79,7 +79,7 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _content(name: str) -> dict[str, Any]:
+def _content(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     """A recipe as it is written, with what it extends laid under it: `extends: NAME` or `extends: [NAME, ...]`, last wins."""
     try:
         content = yaml.safe_load(text(name))
@@ -88,9 +88,11 @@ def _content(name: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise RecipeError(f"recipe {name!r} should be a mapping of sections, not {type(content).__name__}.")
     below = content.pop("extends", [])
+    if not isinstance(below, str | list) or name in above:
+        raise RecipeError(f"recipe {name!r}: extends should be names of other recipes, and not lead back to itself.")
     ground: dict[str, Any] = DEFAULTS
     for other in [below] if isinstance(below, str) else below:
-        ground = merged(ground, _content(str(other)))
+        ground = merged(ground, _content(str(other), (*above, name)))
     return merged(ground, content)
 
 

@@ -47,7 +47,7 @@ class SmallResNet(Section):
     name: Literal["small"]
     width: Annotated[int, Field(ge=1, le=2048)] = 32
     stages: Annotated[int, Field(ge=1, le=5)] = 3
-    blocks: Count = 1
+    blocks: Annotated[int, Field(ge=1, le=100)] = 1
     stem_stride: Literal[1, 2] = 1
 
 

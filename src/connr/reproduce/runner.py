@@ -140,9 +140,7 @@ def dry_run(cell: Cell, timed: bool) -> Estimate:
     hours_here = None
     if timed:
         one()
-        began = time.monotonic()
-        one()
-        hours_here = (time.monotonic() - began) * r.train.batch_size / small * steps / 3600
+        hours_here = min(_seconds(one) for _ in range(3)) * r.train.batch_size / small * steps / 3600
     return Estimate(r.data.images, steps, hours_here, flops / GPU_FLOPS * steps / 3600)
 
 
@@ -159,6 +157,12 @@ def _one_step(r: Recipe, batch: int) -> Callable[[], Any]:
         update(framework, optimizer, views, torch.arange(batch), stage.sockets(0, None), 0.99)
 
     return one
+
+
+def _seconds(one: Callable[[], Any]) -> float:
+    began = time.monotonic()
+    one()
+    return time.monotonic() - began
 
 
 def _operations(one: Callable[[], Any]) -> float:

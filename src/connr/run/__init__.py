@@ -1,7 +1,7 @@
 """Images + recipe -> a finished run and its folder; and back from a folder to the model."""
 
 from connr.run.assignments import CSV_COLUMNS, evaluate, write_assignments, write_csv
-from connr.run.fit import Fitted, fit, fitted_to
+from connr.run.fit import Fitted, fit, fitted_to, what_is_safe
 from connr.run.rank import Job, history, prepared, train_here
 from connr.run.saved import load_model, read_config, save_model
 
@@ -18,6 +18,7 @@ __all__ = [
     "read_config",
     "save_model",
     "train_here",
+    "what_is_safe",
     "write_assignments",
     "write_csv",
 ]

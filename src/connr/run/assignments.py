@@ -34,6 +34,8 @@ def evaluate(folder: RunFolder) -> dict[str, float]:
     try:
         with open(folder.assignments, newline="", encoding="utf-8", errors="surrogateescape") as file:
             rows = [(row["label"], int(row["cluster"])) for row in csv.DictReader(file)]
+        if any(label is None or not 0 <= cluster < len(rows) for label, cluster in rows):
+            raise ValueError("a cluster or label is none")
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as fault:
         raise InputError(f"{folder.assignments} is not as a run writes it: {fault!r}.") from fault
     names = sorted({label for label, _ in rows} - {""})

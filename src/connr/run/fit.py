@@ -80,7 +80,7 @@ def fit(
         RankLost: one of several processes ended.
     """
     r, listener = fitted_to(r, len(images)), listener or Listener()
-    kind = experiment.device_for(device, devices)
+    kind = experiment.device_for(device, launch.ranks_here(devices))
     ranks = launch.of_torchrun(kind)
     writes = ranks.rank == 0
     heard = [experiment.log_for(r, folder.log if folder else None), listener] if writes else []
@@ -94,12 +94,12 @@ def fit(
             folder = RunFolder(stack.enter_context(tempfile.TemporaryDirectory()))  # the ranks' checkpoints end here
         if folder and writes:
             _check_recipe(folder, r, resume)
-            stack.enter_context(folder.claimed(r.to_yaml(), resume))
             stack.enter_context(_saying_what_is_safe(folder))
+            stack.enter_context(folder.claimed(r.to_yaml(), resume))
             if images.skipped:
                 write_csv(folder.skipped, ("path", "reason"), images.skipped)
         ranks.wait()
-        job = Job(r, images, images.statistics(), images.fingerprint(), folder, start_from, device)
+        job = Job(r, images, images.statistics(), images.fingerprint(), folder, start_from, kind)
         if devices > 1 and ranks.count == 1:
             with _pixels_on_disk(job) as light:
                 launch.on_ranks(devices, kind, train_on_rank, light, hear)
@@ -145,7 +145,11 @@ def _saying_what_is_safe(folder: RunFolder) -> Iterator[None]:
     except NotWritten:
         raise
     except OSError as fault:
-        found = checkpoint.checkpoints(folder.checkpoints)
-        safe = f"all up to {found[-1].name} is safe" if found else "there is no checkpoint yet"
         what = f"{fault.filename or folder.path} cannot be written: {fault.strerror or fault}"
-        raise NotWritten(f"{what}; {safe}. Mend that and add --resume.") from fault
+        raise NotWritten(f"{what}; {what_is_safe(folder)}. Mend that and add --resume.") from fault
+
+
+def what_is_safe(folder: RunFolder) -> str:
+    """What a resumed run would go on from, in words."""
+    found = checkpoint.checkpoints(folder.checkpoints)
+    return f"all up to {found[-1].name} is safe" if found else "there is no checkpoint yet"

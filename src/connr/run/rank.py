@@ -12,7 +12,7 @@ from lightning.fabric import Fabric
 
 from connr import experiment, metrics
 from connr.data import ImageSet
-from connr.errors import Stopped
+from connr.errors import InputError, Stopped
 from connr.frameworks import Framework
 from connr.randomness import deterministic
 from connr.ranks import Ranks, launch
@@ -103,6 +103,7 @@ def train_here(
             state.clusters = train(fabric, framework, optimizer, pixels, plan, state, after_epoch, listener, ranks, request)
         except Stopped as asked:
             save()
+            ranks.wait()  # the others, who have nothing to save, are not to leave before
             raise Stopped(request.signal or asked.number) from None
 
 
@@ -116,8 +117,17 @@ def train_on_rank(ranks: Ranks, send: Callable[..., None], job: Job, pixels: Pat
 
 
 def history(folder: RunFolder) -> list[dict[str, Any]]:
-    """The records of a run's epochs so far."""
-    return read_lines(folder.events)
+    """The records of a run's epochs so far.
+
+    Raises:
+        InputError: a line is not what a run writes.
+    """
+    records = read_lines(folder.events)
+    for record in records:
+        known = isinstance(record.get("epoch"), int) and isinstance(record.get("seconds"), int | float)
+        if not known or not isinstance(record.get("stage"), str):
+            raise InputError(f"{folder.events} is not as a run writes it: {str(record)[:80]}.")
+    return records
 
 
 def described(epoch: Epoch, images: ImageSet) -> dict[str, Any]:

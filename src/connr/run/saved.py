@@ -48,7 +48,12 @@ def load_model(folder: RunFolder, device: str = "auto") -> tuple[Recipe, Model]:
         representation.load_state_dict({name.removeprefix("representation."): value for name, value in tensors.items()})
         mean, std = [float(x) for x in config["mean"]], [float(x) for x in config["std"]]
         known = (len(mean), len(std), centroids.shape) == (r.data.channels, r.data.channels, (r.clusters, centroids.shape[1]))
-        if not known or not centroids.isfinite().all() or not all(math.isfinite(x) for x in mean + std):
+        if (
+            not known
+            or not centroids.isfinite().all()
+            or not all(map(math.isfinite, mean))
+            or not all(0 < x < math.inf for x in std)
+        ):
             raise ValueError("its numbers are not those of its recipe")
     except (OSError, KeyError, TypeError, ValueError, IndexError, safetensors.SafetensorError, RuntimeError) as fault:
         raise InputError(f"the model in {folder.path} cannot be read: {fault}") from fault

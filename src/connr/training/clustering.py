@@ -5,6 +5,7 @@ from typing import NamedTuple
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from connr.errors import Diverged
 from connr.frameworks import Framework
 from connr.kmeans import Clusters, kmeans
 from connr.randomness import stream
@@ -25,10 +26,19 @@ class Clustered(NamedTuple):
 
 
 def cluster(framework: Framework, images: UInt8[Tensor, "n c h w"], plan: Plan, epoch: int, ranks: Ranks) -> Clustered:
-    """Each rank extracts the features of its share of the images; none ever holds all (n d) of them."""
+    """Each rank extracts the features of its share of the images; none ever holds all (n d) of them.
+
+    Raises:
+        Diverged: a feature is not finite.
+    """
     n = len(images)
     share = images[ranks.share(n)]
     features = extract(framework.representation, share, plan.stages[0].augment.normalise, images.device)
+    if ranks.any(not bool(features.isfinite().all())):
+        raise Diverged(
+            f"the network gives features that are not finite after epoch {epoch}; "
+            f"try a lower train.base_lr than {plan.base_lr:g}."
+        )
     own = kmeans(
         features,
         plan.n_clusters,

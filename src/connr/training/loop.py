@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from lightning.fabric import Fabric
 from torch import Tensor
 
+from connr.augment.onto import onto
 from connr.data.batches import batches
 from connr.errors import Diverged, Stopped
 from connr.frameworks import Framework
@@ -75,7 +76,7 @@ def train(
 
             generator = stream(plan.seed, "views", at)
             drawn = [stage.augment.draw(len(batch), size, generator).rows(own) for _ in range(2)]
-            indices = batch[own].to(images.device)
+            indices = onto(images.device, batch[own])
             pixels = images[indices]
             views = stage.augment.apply(pixels, drawn[0]), stage.augment.apply(pixels, drawn[1])
             told = update(
