@@ -48,7 +48,8 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
         inertia_: sum over the images of the squared distance to their centroid.
         n_iter_: epochs trained.
         history_: a record per epoch: loss, and where clusters were found their sizes and inertia.
-        names_: n paths below the folder, or indices as text. skipped_: files that could not be read, and why.
+        names_: n paths below the folder, or indices as text.
+        skipped_: files that could not be read, and why.
         n_features_out_: d.
         recipe_, model_: what was run, and the network with its centroids.
 
