@@ -26,7 +26,7 @@ class Stopped(Exception):
 
 
 class RankLost(RuntimeError):
-    """One of several processes of a run ended before its time. The message names it and the way to go on."""
+    """One of several processes of a run ended before its time. The message names it, and how it ended."""
 
 
 class NotWritten(OSError):

@@ -2,7 +2,7 @@
 
 from connr.kmeans import Clusters
 
-COLLAPSED = 0.05  # of the spread of features that fill the sphere; runs that learn are well above 0.3
+COLLAPSED = 0.05  # of the spread of features that fill the sphere; a choice, not a measurement
 CROWDED = 0.95  # of the images in one cluster
 
 
