@@ -25,10 +25,17 @@ from connr.schedules import linear_fraction
 from connr.training import Listener, Plan, Stage
 from connr.training.log import Log
 
-BACKBONES: dict[type, Callable[[Any, int], nn.Module]] = {
+BACKBONES: dict[type, Callable[[Any, int], nn.Module]] = {  # given the channels of the images, or the width of the rows
     recipe.ResNet: lambda s, channels: backbones.resnet(s.name, channels, s.small_images),
     recipe.SmallResNet: lambda s, channels: backbones.small_resnet(channels, s.width, s.stages, s.blocks, s.stem_stride),
+    recipe.MLP: lambda s, width: backbones.mlp_encoder(width, s.widths),
 }
+
+
+def from_scratch(section: Any, channels: int) -> nn.Module:
+    """A network of connr's own, its weights drawn from torch's generator."""
+    return BACKBONES[type(section)](section, channels)
+
 
 FRAMEWORKS: dict[type, Callable[[Any, nn.Module, int], Framework]] = {
     recipe.BYOL: lambda s, encoder, width: BYOL(
@@ -96,7 +103,7 @@ def build(r: Recipe) -> Framework:
     """The network of a recipe, with weights that depend on its seed alone."""
     with initialising(r.seed):
         encoder = BACKBONES[type(r.backbone)](r.backbone, r.data.channels)
-        width = backbones.features_out(encoder, r.data.channels, r.data.size)
+        width = backbones.features_out(encoder, r.data.channels, r.data.size, r.data.size)
         return FRAMEWORKS[type(r.framework)](r.framework, encoder, width).to(memory_format=LAYOUT)
 
 

@@ -36,7 +36,7 @@ class HubModel(Deployed, PyTorchModelHubMixin, library_name="connr"):
     def __init__(self, recipe: dict[str, Any], mean: list[float], std: list[float]) -> None:
         r = check(recipe, "config.json")
         representation = experiment.build(r).representation
-        width = features_out(representation, r.data.channels, r.data.size)
+        width = features_out(representation, r.data.channels, r.data.size, r.data.size)
         super().__init__(representation, torch.zeros(r.clusters or 0, width), mean, std)
         self.eval()
 
