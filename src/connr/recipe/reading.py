@@ -131,7 +131,12 @@ def _misfits(content: Mapping[str, Any]) -> Iterator[str]:
             value = at(stage, "neighbourhood", size)
             if isinstance(value, int) and isinstance(batch, int) and value > batch:
                 yield f"{stage}.neighbourhood.{size}={value} should be at most train.batch_size={batch}."
-    for place in (*(("augment", key) for key in RANGES), ("feature_views", "mix"), ("instance", "crop_scale"), ("group", "crop_scale")):
+    for place in (
+        *(("augment", key) for key in RANGES),
+        ("feature_views", "mix"),
+        ("instance", "crop_scale"),
+        ("group", "crop_scale"),
+    ):
         bounds = at(*place)
         numbers = isinstance(bounds, list | tuple) and all(isinstance(bound, int | float) for bound in bounds)
         if numbers and len(bounds) == 2 and bounds[0] > bounds[1]:
