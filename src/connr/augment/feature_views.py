@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from connr.augment.onto import onto
+from connr.augment.socket import Views
 
 
 class DrawnRows(NamedTuple):
@@ -24,7 +25,7 @@ class DrawnRows(NamedTuple):
         return DrawnRows(*(None if part is None else part[share] for part in self))
 
 
-class FeatureViews:
+class FeatureViews(Views):
     """A random view of each row of features; two calls make the two views.
 
     What a source gives for a row is (1 + V + k, d): the row itself, V cached views of its image, its k nearest rows.
@@ -55,8 +56,8 @@ class FeatureViews:
         """The rows themselves as the network sees them, for features."""
         return self._standardise(rows if rows.ndim == 2 else rows[:, 0])
 
-    def draw(self, count: int, size: tuple[int, ...], generator: torch.Generator) -> DrawnRows:
-        """The parameters of one view of `count` rows of shape `size`, on the CPU, so that every device and rank has the same."""
+    def draw(self, count: int, shape: tuple[int, ...], generator: torch.Generator) -> DrawnRows:
+        """The parameters of one view of `count` rows (... d), on the CPU, so that every device and rank has the same."""
         views = neighbours = amounts = noise = kept = None
         if self.views:
             views = torch.randint(self.views, (count,), generator=generator)
@@ -64,9 +65,9 @@ class FeatureViews:
             neighbours = torch.randint(self.neighbours, (count,), generator=generator)
             amounts = torch.empty(count).uniform_(*self.mix, generator=generator)
         if self.noise:
-            noise = torch.randn(count, size[-1], generator=generator)
+            noise = torch.randn(count, shape[-1], generator=generator)
         if self.dropout:
-            kept = torch.rand(count, size[-1], generator=generator) >= self.dropout
+            kept = torch.rand(count, shape[-1], generator=generator) >= self.dropout
         return DrawnRows(views, neighbours, amounts, noise, kept)
 
     def apply(self, rows: Float[Tensor, "b *m d"], drawn: DrawnRows) -> Float[Tensor, "b d"]:

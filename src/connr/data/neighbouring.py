@@ -1,11 +1,11 @@
 """Rows of features with their nearest rows of the whole data beside them, put together when they are asked for."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from connr.data.rows import Rows
 
 
 class WithNeighbours:
@@ -17,7 +17,9 @@ class WithNeighbours:
         neighbours: (n k), from `nearest_rows`.
     """
 
-    def __init__(self, rows: Any, plain: Float[Tensor, "n d"], neighbours: Int[Tensor, "n k"]) -> None:
+    device = torch.device("cpu")
+
+    def __init__(self, rows: Rows, plain: Float[Tensor, "n d"], neighbours: Int[Tensor, "n k"]) -> None:
         self.source, self.plain, self.neighbours = rows, plain, neighbours
         own = 1 if len(rows.shape) == 2 else rows.shape[1]
         self.shape = torch.Size((len(plain), own + neighbours.shape[1], plain.shape[1]))

@@ -25,8 +25,9 @@ class Section(BaseModel):
 class Data(Section):
     """Images are brought to size x size pixels and 1 or 3 channels. `images`: how many the data set has, for estimates.
 
-    `size: 0` is that which a pretrained backbone was made for. `features`: the width of ready-made rows; a fit fills it in.
-    `labels_from_folders`: the name of a picture's folder is its label, for the scores.
+    `size: 0` is that which a pretrained backbone was made for. `features`: the width of rows of features; a fit fills it in.
+    `labels_from_folders`: the name of a picture's folder is its label, for the scores. `resident_gib`: images that take more
+    than so many GiB, in the memory of the machine or of its GPU, are read from a file a batch at a time; nothing else changes.
     """
 
     images: Count | None = None
@@ -35,6 +36,7 @@ class Data(Section):
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     features: Count | None = None
     labels_from_folders: bool = False
+    resident_gib: NonNegative = 4.0
 
 
 class ResNet(Section):
