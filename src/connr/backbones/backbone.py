@@ -42,6 +42,21 @@ class Backbone:
     source: str
 
 
+class Standardise(nn.Module):
+    """Features (b f) -> (features - mean) / std, in half precision first, as a cache of them holds them."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: list[float], std: list[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("std", torch.tensor(std))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return (features.half().float() - self.mean) / self.std
+
+
 def features_out(encoder: nn.Module, *shape: int) -> int:
     """f, found by one image (c h w), or row (d), of zeros; the encoder's buffers are left as they were.
 

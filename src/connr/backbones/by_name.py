@@ -3,6 +3,7 @@
 Nothing is downloaded but when weights are asked for that are not on this machine.
 """
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,16 @@ def open_backbone(model: str, weights: str | None, size: int, build: Build) -> B
         found = hub.open_network(name, weights, size)
     found.network.eval()
     return found
+
+
+def own(module: nn.Module, size: int, channels: int) -> Backbone:
+    """A copy of a module of the user's own, its input standardised by its attributes `mean` and `std` per channel, if any."""
+    mean, std = (
+        [float(x) for x in found] if (found := getattr(module, name, None)) is not None else None for name in ("mean", "std")
+    )
+    name = f"{type(module).__module__}.{type(module).__qualname__}"
+    wanted = Input(size, channels, mean, std)
+    return Backbone(deepcopy(module).eval(), wanted, {"kind": "module", "name": name}, f"module {name}")
 
 
 def remade(made: dict[str, Any], build: Build) -> nn.Module:

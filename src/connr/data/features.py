@@ -104,7 +104,7 @@ def _checked(
     if not (np.issubdtype(kind, np.floating) or np.issubdtype(kind, np.integer) or kind == np.bool_):
         raise InputError(f"features of {place} are {kind}, should be real numbers.")
     with np.errstate(over="ignore"):
-        rows = np.ascontiguousarray(features, dtype=np.float32)
+        rows = np.array(features, dtype=np.float32, order="C")  # a copy, that nobody else changes
     n = len(rows)
     if bad := np.flatnonzero(~np.isfinite(rows).all(axis=1)).tolist():
         raise InputError(f"features of {place}: {len(bad)} rows are not finite in float32, the first is row {bad[0]}.")

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from connr.recipe.side import Side
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Width = Annotated[int, Field(ge=1, le=65536)]
@@ -37,6 +39,11 @@ class Data(Section):
     features: Count | None = None
     labels_from_folders: bool = False
     resident_gib: NonNegative = 4.0
+
+    @property
+    def side(self) -> Side:
+        """`size` with the interpolation that leads to it."""
+        return Side(self.size, self.interpolation)
 
 
 class ResNet(Section):
