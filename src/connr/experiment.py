@@ -130,6 +130,8 @@ def chosen(name: str | Recipe, settings: list[str], module: nn.Module | None = N
         InputError: a RecipeError; or there is no such backbone, or none for a module to take the place of.
     """
     r = recipe.load(name, settings, **changes)
+    if module is None and name in recipe.names() and not any(each.strip().startswith("backbone") for each in settings):
+        r = _with_what_is_at_hand(r, settings, **changes)
     if module is None:
         return settled(r)
     if not isinstance(r.backbone, Pretrained):
@@ -137,6 +139,28 @@ def chosen(name: str | Recipe, settings: list[str], module: nn.Module | None = N
     own = f"module:{type(module).__module__}.{type(module).__qualname__}"
     size = r.data.size or getattr(module, "size", 224)
     return recipe.load(r, [f"backbone.model={own}", f"data.size={size}"])
+
+
+def _with_what_is_at_hand(r: Recipe, settings: list[str], **changes: Any) -> Recipe:
+    models = r.at_hand.models if r.at_hand else ()
+    found = next((model for model in models if backbones.at_hand(model)), None)
+    if not r.at_hand or not found:
+        return r
+    return recipe.load(r.at_hand.recipe, [f"backbone.model={found}", *settings], **changes)
+
+
+def what_is_at_hand(r: Recipe) -> str:
+    """Which backbone a recipe came to, or what it would have liked to find and where; nothing to say of most recipes."""
+    if isinstance(r.backbone, Pretrained):
+        weights = r.backbone.weights or backbones.at_hand(r.backbone.model) or "to be downloaded"
+        return f"Backbone: {r.backbone.model}, {'frozen' if r.frozen else 'trained further'}; weights: {weights}."
+    if not r.at_hand:
+        return ""
+    return (
+        f"No pretrained backbone is at hand ({', '.join(r.at_hand.models)}; in the caches of torch and the Hugging Face Hub), "
+        "so a small network is trained from scratch: expect clusters of colour and shape more than of meaning. Better ones: "
+        "--recipe pretrained, which downloads one, or takes it with --set backbone.model=... --set backbone.weights=FILE."
+    )
 
 
 def settled(r: Recipe) -> Recipe:

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from connr.augment import Augment, FeatureViews
 from connr.boundary import boundary_ratio
-from connr.data.rows import Rows
+from connr.data.rows import Rows, parts
+from connr.frameworks.framework import on_sphere
 from connr.training.features import AT_A_TIME, extract
 
 PRETRAINED_AT_A_TIME = 64  # images: at 224 px the activations of more take many GiB
@@ -65,6 +66,19 @@ class Model:
         """L2-normalised features, on the device."""
         views = (FeatureViews if self.takes_features else Augment)(self.mean, self.std)
         return extract(self.representation, images, views.normalise, self.device, at_a_time=self.at_a_time)
+
+    def through_backbone(self, images: Rows) -> Float[Tensor, "n f"]:
+        """What a frozen backbone makes of images, on the device."""
+        normalise, network = Augment(self.mean, self.std).normalise, self.representation.get_submodule("0").eval()
+        with torch.no_grad():
+            return torch.cat([network(normalise(part.to(self.device))) for part in parts(images, self.at_a_time)])
+
+    def from_backbone(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n d"]:
+        """What the heads make of that: L2-normalised features."""
+        self.representation.eval()
+        with torch.no_grad():
+            heads = nn.Sequential(*list(self.representation.children())[1:])
+            return on_sphere(heads(features.to(self.device)))
 
     def assign(self, images: Rows) -> Assigned:
         """The nearest centroid of each image, how far it is and how near a boundary; on the CPU."""

@@ -1,5 +1,6 @@
 """`timm:NAME`, and folders as timm saves them: networks of timm, their classifier taken off."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +91,13 @@ def remade(made: dict[str, Any]) -> nn.Module:
 
 def at_hand(name: str) -> Path | None:
     """Where the weights are on this machine: the Hub's cache."""
+    if not find_spec("timm"):
+        return None
     try:
         from huggingface_hub import try_to_load_from_cache
 
-        found = try_to_load_from_cache(_repository(_settings(name)), FILE)
+        repository = f"timm/{name}" if "." in name else _repository(_settings(name))  # timm takes seconds to import
+        found = try_to_load_from_cache(repository, FILE)
     except (ImportError, InputError):
         return None
     return Path(found) if isinstance(found, str) else None

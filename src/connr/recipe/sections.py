@@ -262,6 +262,13 @@ class Train(Section):
     deterministic: bool = False
 
 
+class AtHand(Section):
+    """What is run instead, where the weights of one of these backbones are on the machine: that recipe, on the first one."""
+
+    recipe: str
+    models: tuple[str, ...]
+
+
 class KMeans(Section):
     """Of every epoch from t0 on and of the end."""
 
@@ -289,6 +296,7 @@ class Recipe(Section):
     train: Train = Train()
     kmeans: KMeans = KMeans()
     log: Literal["none", "tensorboard", "csv"] = "none"
+    at_hand: AtHand | None = None
 
     @property
     def t0(self) -> int:
