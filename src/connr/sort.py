@@ -50,6 +50,8 @@ def sort(folder: RunFolder, out: Path, *, copy: bool = False, pictures: Path | N
     """
     config = read_config(folder)
     clusters = config["recipe"].clusters
+    if config["recipe"].takes_features:
+        raise InputError(f"{folder.path} is a run on rows of features, not on a folder: there are no pictures to sort.")
     rows = _assignments(folder, clusters)
     source = _source(folder, pictures, str(config["data"]))
     check_new(out)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from connr import experiment, recipe
 from connr.augment import LAYOUT, Augment
@@ -79,7 +80,7 @@ def embed(
     return len(features), features.shape[1], images.skipped
 
 
-def _write(out: Path, features: "np.ndarray[Any, Any]", images: ImageSet) -> None:
+def _write(out: Path, features: NDArray[np.float32], images: ImageSet) -> None:
     readable = [name.encode(errors="surrogateescape").decode(errors="backslashreplace") for name in images.names]
     with replacing(out) as draft:
         if out.suffix == ".parquet":
