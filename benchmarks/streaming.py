@@ -92,10 +92,8 @@ def main() -> None:
     for name, peak in zip(names, peaks, strict=True):
         print(f"  {name}: at most {peak.own:,.0f} MiB of its own, {peak.resident:,.0f} MiB with the libraries")
     if arguments.json:
-        arguments.json.write_text(
-            json.dumps({"peaks_mib": [peak._asdict() for peak in peaks], "file_mib": stored / 2**20, "seconds": seconds})
-            + "\n"
-        )
+        found = {"peaks_mib": [peak._asdict() for peak in peaks], "file_mib": stored / 2**20, "seconds": seconds}
+        arguments.json.write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":
