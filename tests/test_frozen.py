@@ -168,6 +168,9 @@ def test_a_frozen_run_is_saved_whole_and_answers_as_it_did(coloured, tmp_path):
     assert torch.allclose(
         model.from_backbone(model.through_backbone(images.images)), model.transform(images.images), atol=1e-5
     )
+    for to, name in (("onnx", "model.onnx"), ("hub", "hub"), ("safetensors", "lean")):
+        command("export", out.path, "--to", to, "--out", tmp_path / name)
+    assert np.array_equal(ConNR.load(tmp_path / "lean").predict(coloured), fitted.assigned.clusters)
     config = json.loads(out.config.read_text())
     assert config["backbone"] == {"kind": "torchvision", "name": "resnet18"}
     assert config["mean"] == [0.485, 0.456, 0.406]

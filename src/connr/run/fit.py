@@ -138,12 +138,13 @@ def with_backbone(r: Recipe, images: ImageSet, module: nn.Module | None = None) 
     Raises:
         InputError: the backbone is not to be had; or the images are not such as the recipe is for.
     """
-    shape, sides = images.images.shape, {"size": images.images.shape[-1]} if not r.data.size else {}
+    shape = images.images.shape
     if len(shape) != (2 if r.takes_features else 4):
         raise InputError(
             f"the recipe is for {'rows of features' if r.takes_features else 'images'}, the data are {list(shape)}."
         )
-    r = recipe.check({**r.model_dump(), "data": {**r.data.model_dump(), **sides}})
+    if not r.takes_features and not r.data.size:
+        r = recipe.check({**r.model_dump(), "data": {**r.data.model_dump(), "size": shape[-1]}})
     backbone, width = experiment.backbone_of(r, module), shape[1] if r.takes_features else None
     if backbone and r.frozen:
         width = features_out(backbone.network, *shape[1:])
