@@ -118,7 +118,7 @@ def counted(ranks: object, send: object, batch: int) -> None:
     pixels = images.images[:batch][own]
 
     def step() -> None:
-        views = plan.stages[0].augment.normalise(pixels), plan.stages[0].augment.normalise(pixels)
+        views = plan.stages[0].views.normalise(pixels), plan.stages[0].views.normalise(pixels)
         optimizer = experiment.optimizer_for(r, framework)
         indices, sockets = torch.arange(batch)[own], plan.stages[0].sockets(0, None)
         update(framework, optimizer, views, indices, sockets, 0.9, ranks=ranks, batch_size=batch)

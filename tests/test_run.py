@@ -302,8 +302,8 @@ def test_the_plan_is_the_recipes_numbers():
     plan = experiment.plan_for(r, [0.5] * 3, [0.2] * 3)
     instance, group = plan.stages
     assert (plan.epochs, plan.t0, plan.warmup_epochs, plan.momenta) == (1000, 800, 50, (0.996, 1.0))
-    assert (instance.augment.crop_scale, group.augment.crop_scale) == ((0.08, 1.0), (0.45, 1.0))
-    assert instance.augment.jitter == group.augment.jitter == (0.4, 0.4, 0.4, 0.1)
+    assert (instance.views.crop_scale, group.views.crop_scale) == ((0.08, 1.0), (0.45, 1.0))
+    assert instance.views.jitter == group.views.jitter == (0.4, 0.4, 0.4, 0.1)
     assert (instance.needs_clusters, group.needs_clusters) == (False, True)
     framework = experiment.build(r)
     assert framework.representation is framework.target

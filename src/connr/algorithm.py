@@ -69,7 +69,7 @@ def off_boundary(
 
 def step(
     framework: Framework,
-    views: tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]],
+    views: tuple[Float[Tensor, "b ..."], Float[Tensor, "b ..."]],
     indices: Int[Tensor, " b"],
     sockets: Sockets,
     gather: Gather = identity,

@@ -17,7 +17,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from connr import metrics, recipe, run
-from connr.data import ImageSet, open_images
+from connr.data import ImageSet, Room, open_images
 from connr.errors import InputError
 from connr.model import Model
 from connr.recipe import Recipe
@@ -100,7 +100,7 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
         r = recipe.load(self.recipe, settings, clusters=self.n_clusters, seed=self._seed())
         folder = RunFolder(self.out) if self.out is not None else None
         with _threads(self.n_jobs) as threads, ProgressBar(Console(stderr=True), quiet=not self.verbose) as bar:
-            images = _opened(X, r, threads, r.data.labels_from_folders, folder.path if folder else None)
+            images = _opened(X, r, threads, r.data.labels_from_folders, folder)
             fitted = run.fit(r, images, folder, device=self.device, devices=self.devices, listener=bar)
         self.labels_ = fitted.assigned.clusters.numpy()
         self.inertia_ = float(fitted.assigned.distances.double().square().sum())
@@ -177,11 +177,17 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
 
 
 def _opened(
-    X: Images, r: Recipe, threads: int | None, labels_from_folders: bool = False, leave_out: Path | None = None
+    X: Images, r: Recipe, threads: int | None, labels_from_folders: bool = False, folder: RunFolder | None = None
 ) -> ImageSet:
-    """X at the recipe's size, with a warning where files of it could not be read."""
+    """X at the recipe's size, with a warning where files of it could not be read; `folder`: of the run, inside X perhaps."""
     images = open_images(
-        X, r.data.size, r.data.channels, labels_from_folders=labels_from_folders, leave_out=leave_out, threads=threads
+        X,
+        r.data.size,
+        r.data.channels,
+        labels_from_folders=labels_from_folders,
+        leave_out=folder.path if folder else None,
+        threads=threads,
+        room=Room(r.data.resident_gib, folder.cache if folder else None),
     )
     if images.skipped:
         first = ", ".join(skipped.path for skipped in images.skipped[:3])

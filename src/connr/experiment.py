@@ -135,7 +135,7 @@ def _stage(name: str, section: recipe.Stage, r: Recipe, mean: list[float], std: 
         name=name,
         sockets=sockets,
         needs_clusters=isinstance(section.anchors, recipe.Boundary),
-        augment=Augment(mean, std, **strengths),
+        views=Augment(mean, std, **strengths),
         lr_factors=section.lr_factors.model_dump(),
     )
 

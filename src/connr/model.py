@@ -3,11 +3,12 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from connr.augment import Augment
 from connr.boundary import boundary_ratio
+from connr.data.rows import Rows
 from connr.training.features import extract
 
 
@@ -49,11 +50,11 @@ class Model:
         self.representation, self.centroids = representation.to(device), centroids.to(device)
         self.mean, self.std, self.device = mean, std, device
 
-    def transform(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+    def transform(self, images: Rows) -> Float[Tensor, "n d"]:
         """L2-normalised features, on the device."""
         return extract(self.representation, images, Augment(self.mean, self.std).normalise, self.device)
 
-    def assign(self, images: UInt8[Tensor, "n c h w"]) -> Assigned:
+    def assign(self, images: Rows) -> Assigned:
         """The nearest centroid of each image, how far it is and how near a boundary; on the CPU."""
         return place(self.transform(images), self.centroids)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from connr.augment import colour, geometry
 from connr.augment.blur import blur
 from connr.augment.onto import onto
+from connr.augment.socket import Views
 
 IN_CACHE = 32  # images; those of 32 px are 400 KB
 LAYOUT = torch.channels_last  # on 2 AVX-512 cores a step of the digits network takes 12 % (width 24) to 20 % less than without
@@ -33,7 +34,7 @@ class Drawn(NamedTuple):
         return Drawn(*(None if part is None else part[share] for part in self))
 
 
-class Augment:
+class Augment(Views):
     """A random view of each image of a batch; two calls make the two views.
 
     Args:
@@ -87,12 +88,9 @@ class Augment:
             place.copy_(pixels.float().div_(255).sub_(self.mean).div_(self.std))
         return normalised
 
-    def __call__(self, images: UInt8[Tensor, "b c h w"], generator: torch.Generator) -> Float[Tensor, "b c h w"]:
-        """One view (b c h w) of each image, all draws from `generator`, a CPU one."""
-        return self.apply(images, self.draw(len(images), (images.shape[2], images.shape[3]), generator))
-
-    def draw(self, count: int, size: tuple[int, int], generator: torch.Generator) -> Drawn:
-        """The parameters of one view of `count` images of `size`, on the CPU, so that every device and rank has the same."""
+    def draw(self, count: int, shape: tuple[int, ...], generator: torch.Generator) -> Drawn:
+        """The parameters of one view of `count` images (c h w), on the CPU, so that every device and rank has the same."""
+        size = (shape[1], shape[2])
         factors = order = jittered = greyed = sigmas = blurred = None
         matrices = self._matrices(count, size, generator)
         knots = geometry.draw_warps(count, self.warp, self.warp_knots, generator) if self.warp else None

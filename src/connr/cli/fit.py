@@ -42,7 +42,7 @@ def fit(
     r = _recipe_of(data, recipe, settings, folder if resume else None, clusters=clusters, seed=seed)
 
     from connr import run
-    from connr.data import open_images
+    from connr.data import Room, open_images
     from connr.report import page
     from connr.report.progress import ProgressBar
     from connr.report.sheet import cluster_sheet
@@ -50,7 +50,12 @@ def fit(
 
     screen = Console(quiet=True) if quiet else console()
     images = open_images(
-        data, r.data.size, r.data.channels, labels_from_folders=r.data.labels_from_folders, leave_out=folder.path
+        data,
+        r.data.size,
+        r.data.channels,
+        labels_from_folders=r.data.labels_from_folders,
+        leave_out=folder.path,
+        room=Room(r.data.resident_gib, folder.cache),
     )
     r = run.fitted_to(r, len(images))
     screen.print(

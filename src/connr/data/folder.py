@@ -4,7 +4,6 @@ import os
 import stat
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -14,16 +13,26 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from connr.data.ahead import read_ahead
 from connr.data.image_set import UNLABELLED, ImageSet, Skipped
+from connr.data.room import Kept, Room, claimed, key, recalled, remember, settle, stored
+from connr.data.rows import Rows
 from connr.errors import InputError
 from connr.run_folder import RunFolder
 
 UNREADABLE_AT_MOST = 0.1  # of the pictures; more is taken for a mistake
+AHEAD = 1024  # pictures that may wait, decoded, for their place
 BACKGROUND = (255, 255, 255)  # under transparent pixels
 
 
 def read_folder(
-    folder: Path, size: int, channels: int, labels_from_folders: bool, leave_out: Path | None, threads: int | None = None
+    folder: Path,
+    size: int,
+    channels: int,
+    labels_from_folders: bool,
+    leave_out: Path | None,
+    threads: int | None = None,
+    room: Room = Room(),  # noqa: B008 - it never changes
 ) -> ImageSet:
     """Every file with the ending of a picture format, in order of path.
 
@@ -33,6 +42,7 @@ def read_folder(
         labels_from_folders: the name of the folder a picture lies in becomes its label; right in `folder` it has none.
         leave_out: a folder that is not read.
         threads: that decode; None for one a core.
+        room: where the pixels go.
 
     Raises:
         InputError: there is no picture, or more than a tenth of them cannot be read.
@@ -40,25 +50,46 @@ def read_folder(
     paths = sorted(pictures(folder, leave_out))
     if not paths:
         raise InputError(f"{folder} holds no pictures (.jpg, .png, .webp, ...), in no subfolder either.")
-    read = partial(read_picture, size=size, channels=channels)
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:  # Pillow decodes and resizes without the interpreter lock
-        results = list(pool.map(read, paths))
-
-    kept = [(path, pixels) for path, pixels in zip(paths, results, strict=True) if isinstance(pixels, Tensor)]
-    skipped = [Skipped(str(p.relative_to(folder)), r) for p, r in zip(paths, results, strict=True) if isinstance(r, str)]
+    images, names, skipped = _decoded(folder, paths, size, channels, threads, room)
     if len(skipped) > UNREADABLE_AT_MOST * len(paths):
         first = "\n".join(f"  {path}: {reason}" for path, reason in skipped[:5])
         raise InputError(
             f"{len(skipped)} of {len(paths)} pictures in {folder} cannot be read; remove them. The first:\n{first}"
         )
 
-    names = [str(path.relative_to(folder)) for path, _ in kept]
     places = [Path(name).parent.name if labels_from_folders else "" for name in names]
     class_names = sorted(set(places) - {""})
     if labels_from_folders and not class_names:
         raise InputError(f"{folder} has no subfolders with pictures to take labels from.")
     labels = [class_names.index(place) if place else UNLABELLED for place in places]
-    return ImageSet(torch.stack([pixels for _, pixels in kept]), names, torch.tensor(labels), class_names, skipped)
+    return ImageSet(images, names, torch.tensor(labels), class_names, skipped)
+
+
+def _decoded(
+    folder: Path, paths: list[Path], size: int, channels: int, threads: int | None, room: Room
+) -> tuple[Rows, list[str], list[Skipped]]:
+    """The pixels of those that can be read, their names, and those that cannot."""
+    names, skipped, shape = list[str](), list[Skipped](), (len(paths), channels, size, size)
+
+    def readable() -> Iterator[Tensor]:
+        named = ((str(path.relative_to(folder)), path) for path in paths)
+        for name, pixels in read_ahead(named, partial(read_picture, size=size, channels=channels), AHEAD, threads):
+            if isinstance(pixels, str):
+                skipped.append(Skipped(name, pixels))
+            else:
+                names.append(name)
+                yield pixels
+
+    if room.cache is None or room.fits(shape):
+        return settle(readable(), shape, room), names, skipped
+    with claimed(room.cache):
+        name = key(folder, paths, size, channels)
+        if found := recalled(room.cache, name, shape):
+            images, kept = found
+            return images, kept.names, kept.skipped
+        images = stored(readable(), room.cache / f"{name}.rows", shape)
+        remember(room.cache, name, Kept(names, skipped))
+    return images, names, skipped
 
 
 def endings() -> set[str]:

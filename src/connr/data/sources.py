@@ -15,6 +15,7 @@ from connr.data.dataset import read_dataset
 from connr.data.folder import read_folder
 from connr.data.image_set import UNLABELLED, ImageSet
 from connr.data.named import NAMED
+from connr.data.room import Room
 from connr.errors import InputError
 
 
@@ -26,6 +27,7 @@ def open_images(
     labels_from_folders: bool = False,
     leave_out: Path | None = None,
     threads: int | None = None,
+    room: Room = Room(),  # noqa: B008 - it never changes
 ) -> ImageSet:
     """Reads all images, brought to size x size pixels and the given channels.
 
@@ -37,6 +39,7 @@ def open_images(
         labels_from_folders: take the name of the folder a picture lies in as its label.
         leave_out: a folder inside DATA that is not read: the run's own output.
         threads: that decode pictures; None for one a core.
+        room: where decoded pictures go. Arrays stay in memory, where they come from.
 
     Raises:
         InputError: nothing is there, nothing is readable, or an array has a wrong type or shape.
@@ -46,7 +49,7 @@ def open_images(
     if not isinstance(data, str | Path):
         if not (hasattr(data, "__getitem__") or hasattr(data, "__iter__")):
             raise InputError(f"DATA is a {type(data).__name__}: it should be an array, a data set, a folder or an .npz file.")
-        return read_dataset(data, size, channels)
+        return read_dataset(data, size, channels, room)
     if not str(data):
         raise InputError(f"DATA is empty: it should be a folder of pictures, an .npz file or {', '.join(NAMED)}.")
     if labels_from_folders and not Path(data).is_dir():
@@ -55,7 +58,8 @@ def open_images(
         return replace(digits(size, channels), source=str(data))
     path = Path(data)
     if path.is_dir():
-        return replace(read_folder(path, size, channels, labels_from_folders, leave_out, threads), source=str(path.resolve()))
+        found = read_folder(path, size, channels, labels_from_folders, leave_out, threads, room)
+        return replace(found, source=str(path.resolve()))
     if path.suffix == ".npz" and path.is_file():
         return replace(read_npz(path, size, channels), source=str(path.resolve()))
     if path.exists():

@@ -1,9 +1,8 @@
 """Pictures a chunk at a time, in order, decoded ahead by threads: any number of paths in bounded memory."""
 
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from connr.data.ahead import read_ahead
 from connr.data.folder import pictures, read_picture
 from connr.data.image_set import ImageSet, Skipped
 from connr.data.named import NAMED
@@ -92,7 +92,7 @@ def _cut(images: ImageSet, chunk_size: int) -> Iterator[Chunk]:
 def _decoded(named: Iterable[tuple[str, Path]], size: int, channels: int, chunk_size: int) -> Iterator[Chunk]:
     names, rows, skipped, found = list[str](), list[Tensor](), list[Skipped](), 0
     first = None
-    for name, pixels in _read_ahead(named, size, channels, CHUNKS_AHEAD * chunk_size):
+    for name, pixels in read_ahead(named, partial(read_picture, size=size, channels=channels), CHUNKS_AHEAD * chunk_size):
         if isinstance(pixels, str):
             skipped.append(Skipped(name, pixels))
             first = first or skipped[0]
@@ -110,20 +110,3 @@ def _decoded(named: Iterable[tuple[str, Path]], size: int, channels: int, chunk_
     if rows or skipped:
         empty = torch.empty(0, channels, size, size, dtype=torch.uint8)
         yield Chunk(names, torch.stack(rows) if rows else empty, skipped)
-
-
-def _read_ahead(named: Iterable[tuple[str, Path]], size: int, channels: int, ahead: int) -> Iterator[tuple[str, Tensor | str]]:
-    """Each name with its pixels or the reason why there are none, in order; at most `ahead` pictures are held."""
-    pending = deque[tuple[str, "Future[Tensor | str]"]]()
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        for name, path in named:
-            pending.append((name, pool.submit(read_picture, path, size, channels)))
-            if len(pending) == ahead:
-                name, reading = pending.popleft()
-                yield name, reading.result()
-        while pending:
-            name, reading = pending.popleft()
-            yield name, reading.result()
-    finally:  # also when whoever reads has stopped
-        pool.shutdown(cancel_futures=True)

@@ -13,7 +13,7 @@ class Framework(nn.Module, ABC):
 
     @abstractmethod
     def embed(
-        self, query_view: Float[Tensor, "b c h w"], key_view: Float[Tensor, "b c h w"]
+        self, query_view: Float[Tensor, "b ..."], key_view: Float[Tensor, "b ..."]
     ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
         """Queries (b d) with gradient, and L2-normalised keys (b d) without."""
 

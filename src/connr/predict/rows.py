@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from connr import metrics, run
-from connr.data import Skipped, open_images
+from connr.data import Room, Skipped, open_images
 from connr.data.stream import open_stream
 from connr.errors import InputError
 from connr.model import Assigned, Model
@@ -49,7 +49,8 @@ def score(
         InputError: there is no model, no such DATA, or no label in it.
     """
     r, model = run.load_model(folder, device)
-    images = open_images(data, r.data.size, r.data.channels, labels_from_folders=labels_from_folders)
+    room = Room(r.data.resident_gib)
+    images = open_images(data, r.data.size, r.data.channels, labels_from_folders=labels_from_folders, room=room)
     if not images.labelled:
         way_out = "add --labels-from-folders" if Path(data).is_dir() else "add an array `labels`"
         raise InputError(f"no image in {data} has a label: there is nothing to score against; {way_out}.")

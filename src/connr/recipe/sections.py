@@ -25,13 +25,15 @@ class Section(BaseModel):
 class Data(Section):
     """Images are brought to size x size pixels and 1 or 3 channels. `images`: how many the data set has, for estimates.
 
-    `labels_from_folders`: the name of a picture's folder is its label, for the scores.
+    `labels_from_folders`: the name of a picture's folder is its label, for the scores. `resident_gib`: images that take more
+    than so many GiB, in the memory of the machine or of its GPU, are read from a file a batch at a time; nothing else changes.
     """
 
     images: Count | None = None
     size: Annotated[int, Field(ge=8, le=1024)] = 32
     channels: Literal[1, 3] = 3
     labels_from_folders: bool = False
+    resident_gib: NonNegative = 4.0
 
 
 class ResNet(Section):

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from connr import experiment, recipe
-from connr.data import ImageSet, open_images
+from connr.data import ImageSet, Room, open_images
 from connr.data.named import NAMED
 from connr.errors import InputError
 from connr.reproduce import figures, speed, summary
@@ -72,7 +72,11 @@ def open_all(todo: list[Cell], data: str | None) -> dict[str, ImageSet]:
         if data is None and name not in NAMED:
             raise InputError(f"the images of {name} are needed: add --recipe {name} --data FOLDER or FILE.npz.")
         images[name] = open_images(
-            data or name, section.size, section.channels, labels_from_folders=section.labels_from_folders
+            data or name,
+            section.size,
+            section.channels,
+            labels_from_folders=section.labels_from_folders,
+            room=Room(section.resident_gib),
         )
         if not images[name].labelled:
             raise InputError(f"{data} has no labels: tables and figures are made of scores.")

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from connr import experiment, recipe
-from connr.data import ImageSet
+from connr.data import ImageSet, Stored, parts
+from connr.data.image_set import AT_A_TIME
 from connr.errors import InputError, NotWritten
 from connr.model import Assigned, Model
 from connr.ranks import ALONE, launch
@@ -101,8 +100,8 @@ def fit(
         ranks.wait()
         job = Job(r, images, images.statistics(), images.fingerprint(), folder, start_from, kind)
         if devices > 1 and ranks.count == 1:
-            with _pixels_on_disk(job) as light:
-                launch.on_ranks(devices, kind, train_on_rank, light, hear)
+            with _in_a_file(images, folder) as stored:
+                launch.on_ranks(devices, kind, train_on_rank, (job._replace(images=stored),), hear)
             trained = prepared(job, ALONE)
         else:
             trained = prepared(job, ranks)
@@ -118,17 +117,19 @@ def fit(
 
 
 @contextmanager
-def _pixels_on_disk(job: Job) -> Iterator[tuple[Job, Path]]:
-    """The arguments of `train_on_rank`: a job that is light to send, and its pixels in a file of the run folder."""
-    assert job.folder is not None
-    path, pixels = job.folder.pixels, job.images.images
+def _in_a_file(images: ImageSet, folder: RunFolder | None) -> Iterator[ImageSet]:
+    """The same images in a file that other processes can read; for the time in the run folder, if they are in memory."""
+    if isinstance(images.images, Stored):
+        yield images
+        return
+    assert folder is not None
     try:
-        with open(path, "wb") as file:
-            pixels.contiguous().numpy().tofile(file)
-        light = torch.zeros(1, dtype=torch.uint8).expand(pixels.shape)  # the shape, and one byte
-        yield job._replace(images=replace(job.images, images=light)), path
+        with open(folder.pixels, "wb") as file:
+            for part in parts(images.images, AT_A_TIME):
+                file.write(part.contiguous().numpy().data)
+        yield replace(images, images=Stored(folder.pixels, images.images.shape, images.images.dtype))
     finally:
-        path.unlink(missing_ok=True)
+        folder.pixels.unlink(missing_ok=True)
 
 
 def _check_recipe(folder: RunFolder, r: Recipe, resume: bool) -> None:

@@ -3,7 +3,6 @@
 import json
 import signal
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ import torch
 from lightning.fabric import Fabric
 
 from connr import experiment, metrics
-from connr.data import ImageSet
+from connr.data import ImageSet, resident
 from connr.errors import InputError, Stopped
 from connr.frameworks import Framework
 from connr.randomness import deterministic
@@ -97,21 +96,18 @@ def train_here(
     if folder:
         write_text(folder.events, "".join(json.dumps(record) + "\n" for record in records))
     listener.started(plan.epochs, plan.steps_per_epoch(len(images)), state.epoch, plan.t0)
-    pixels = images.images.to(fabric.device)
+    rows = resident(images.images, fabric.device, round(r.data.resident_gib * 2**30))
     with stops.listening(signals if job.folder else ()) as request, deterministic(r.train.deterministic):
         try:
-            state.clusters = train(fabric, framework, optimizer, pixels, plan, state, after_epoch, listener, ranks, request)
+            state.clusters = train(fabric, framework, optimizer, rows, plan, state, after_epoch, listener, ranks, request)
         except Stopped as asked:
             save()
             ranks.wait()  # the others, who have nothing to save, are not to leave before
             raise Stopped(request.signal or asked.number) from None
 
 
-def train_on_rank(ranks: Ranks, send: Callable[..., None], job: Job, pixels: Path) -> None:
-    """What each process of `launch.on_ranks` does; the pixels are a file that all of them map."""
-    shape = job.images.images.shape
-    stored = torch.from_file(str(pixels), size=shape.numel(), dtype=torch.uint8).view(shape)
-    job = job._replace(images=replace(job.images, images=stored))
+def train_on_rank(ranks: Ranks, send: Callable[..., None], job: Job) -> None:
+    """What each process of `launch.on_ranks` does; the images are in a file that all of them read."""
     listener = Told(send) if ranks.rank == 0 else Listener()
     train_here(job, prepared(job, ranks), ranks, listener, (signal.SIGTERM,))
 
