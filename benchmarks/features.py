@@ -52,9 +52,8 @@ def main() -> None:
             rows.setdefault(name, []).append({**metrics.scores(digits.target, clusters), "seconds": time.monotonic() - began})
         print(f"seed {seed}: " + ", ".join(f"{name} {found[-1]['acc']:.4f}" for name, found in rows.items()), flush=True)
 
-    print(
-        f"\n{len(x):,} rows of {x.shape[1]} numbers, seeds {seeds[0]}-{seeds[-1]}; connr {__version__}, torch {torch.__version__},"
-    )
+    print(f"\n{len(x):,} rows of {x.shape[1]} numbers, seeds {seeds[0]}-{seeds[-1]};")
+    print(f"connr {__version__}, torch {torch.__version__},")
     print(f"{torch.get_num_threads()} threads, {platform.machine()}, Python {platform.python_version()}\n")
     print("| method | ACC | NMI | ARI | seconds |\n|---|---|---|---|---|")
     summary: dict[str, Any] = {}

@@ -180,7 +180,8 @@ def keys(section: type[Section] = Recipe, prefix: str = "") -> list[str]:
     for name, field in section.model_fields.items():
         parts = [part for part in (field.annotation, *get_args(field.annotation)) if isinstance(part, type)]
         sections = [part for part in parts if issubclass(part, Section)]
-        found += [key for part in sections for key in keys(part, f"{prefix}{name}.")] or [prefix + name]
+        found += [key for part in sections for key in keys(part, f"{prefix}{name}.")]
+        found += [prefix + name] if not sections or type(None) in parts else []
     return list(dict.fromkeys(found))
 
 
