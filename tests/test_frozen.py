@@ -335,6 +335,7 @@ def test_features_are_written_fitted_predicted_reported_exported(coloured, tmp_p
         (["features", "digits", "--backbone", "torchvision:resnet18", "--out", "g.txt"], "should end in .npz"),
         (["predict", "run", "narrow.npz"], "are 4 wide, and were 5 wide"),
         (["predict", "run", "digits"], "is not there"),
+        (["neighbours", "run", "--image", "0"], "there are no pictures to show neighbours of"),
         (["sort", "run", "sorted"], "not on a folder"),
     ],
 )
