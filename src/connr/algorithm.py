@@ -96,8 +96,8 @@ def step(
 
 def concordance(
     framework: Framework,
-    query_view: Float[Tensor, "b c h w"],
-    key_view: Float[Tensor, "b c h w"],
+    query_view: Float[Tensor, "b ..."],
+    key_view: Float[Tensor, "b ..."],
     indices: Int[Tensor, " b"],
     sockets: Sockets,
     gather: Gather = identity,

@@ -110,12 +110,12 @@ def replacing(path: Path) -> Iterator[Path]:
         with open(draft, "rb") as written:
             os.fsync(written.fileno())
         draft.replace(path)
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
     finally:
         draft.unlink(missing_ok=True)
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """The new name reaches the disk too, where the system can be asked for it."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
@@ -148,7 +148,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         if real.exists():
             real.rmdir()  # it is empty
         draft.rename(real)
-        _flush_folder(real.parent)
+        flush_folder(real.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

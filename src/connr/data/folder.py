@@ -18,6 +18,7 @@ from connr.data.image_set import UNLABELLED, ImageSet, Skipped
 from connr.data.room import Kept, Room, claimed, key, recalled, remember, settle, stored
 from connr.data.rows import Rows
 from connr.errors import InputError
+from connr.recipe.side import interpolation_of
 from connr.run_folder import RunFolder
 
 UNREADABLE_AT_MOST = 0.1  # of the pictures; more is taken for a mistake
@@ -131,7 +132,8 @@ def read_picture(path: Path, size: int, channels: int) -> UInt8[Tensor, "c s s"]
 def fitted(picture: Image.Image, size: int, channels: int) -> UInt8[Tensor, "c s s"]:
     """The central square of a picture, resized, transparent parts on white."""
     plain = flattened(picture).convert("RGB" if channels == 3 else "L")
-    square = ImageOps.fit(plain, (size, size), Image.Resampling.BILINEAR)
+    filter_ = Image.Resampling[interpolation_of(size).upper()]
+    square = ImageOps.fit(plain, (size, size), filter_)
     pixels = torch.from_numpy(np.array(square, dtype=np.uint8))
     return pixels.unsqueeze(0) if channels == 1 else pixels.permute(2, 0, 1).contiguous()
 

@@ -17,6 +17,7 @@ from connr.data.image_set import UNLABELLED, ImageSet
 from connr.data.named import NAMED
 from connr.data.room import Room
 from connr.errors import InputError
+from connr.recipe.side import interpolation_of
 
 
 def open_images(
@@ -135,7 +136,8 @@ def resized(images: UInt8[Tensor, "n c h w"], size: int) -> UInt8[Tensor, "n c s
     if side == size:
         return square.contiguous()
     chunks = square.contiguous().split(1024)
-    return torch.cat([F.interpolate(chunk, (size, size), mode="bilinear", antialias=True) for chunk in chunks])
+    mode = interpolation_of(size)
+    return torch.cat([F.interpolate(chunk, (int(size), int(size)), mode=mode, antialias=True) for chunk in chunks])
 
 
 def in_channels(images: UInt8[Tensor, "n c h w"], channels: int) -> UInt8[Tensor, "n d h w"]:

@@ -7,24 +7,28 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from jaxtyping import UInt8
 from torch import Tensor
 
 from connr.data.ahead import read_ahead
 from connr.data.folder import pictures, read_picture
 from connr.data.image_set import ImageSet, Skipped
 from connr.data.named import NAMED
+from connr.data.opening import open_for
 from connr.data.sources import open_images
 from connr.errors import InputError
+from connr.recipe import Recipe
 
 CHUNKS_AHEAD = 2  # decoded while the network is busy with an earlier one
 
 
 class Chunk(NamedTuple):
-    """Some images in a row: their names, their pixels, and the files before or among them that were left out."""
+    """Some images in a row: their names, their pixels, and the files before or among them that were left out.
+
+    images: (n c h w) uint8; or rows of features (n d).
+    """
 
     names: list[str]
-    images: UInt8[Tensor, "n c h w"]
+    images: Tensor
     skipped: list[Skipped]
 
 
@@ -33,6 +37,16 @@ class Stream(NamedTuple):
 
     chunks: Iterator[Chunk]
     total: int | None
+
+
+def stream_for(r: Recipe, data: str | Path | Iterable[str], chunk_size: int) -> Stream:
+    """As `open_stream`, of what the recipe is for: images at its size, or rows of features."""
+    if not r.takes_features:
+        return open_stream(data, r.data.side, r.data.channels, chunk_size)
+    if not isinstance(data, str | Path):
+        raise InputError("this model takes rows of features, not pictures: DATA should be an .npz, .npy or .parquet file.")
+    whole = open_for(r, data)
+    return Stream(_cut(whole, chunk_size), len(whole))
 
 
 def open_stream(data: str | Path | Iterable[str], size: int, channels: int, chunk_size: int) -> Stream:

@@ -34,6 +34,12 @@ class Framework(nn.Module, ABC):
     def representation(self) -> nn.Module:
         """Encoder and projector that are clustered in the end: images (n c h w) -> projections (n d)."""
 
+    @property
+    def encoder(self) -> nn.Module:
+        """The trained encoder, without the projector."""
+        online: nn.Module = self.get_submodule("online.0")
+        return online
+
     @abstractmethod
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Trained parameters by role, `encoder` (with the projector) and `predictor`; a recipe gives each its lr factor."""

@@ -22,22 +22,21 @@ class Lloyd:
         """`points`: on the grid, the rows of this rank."""
         self.points, self.metric, self.reseed_empty, self.ranks = points, metric, reseed_empty, ranks
         self.assign = Assignment(points)
-        self.members: Tensor | None = None  # (R n), the cluster of each point in each restart, as last summed
         self.sums: Tensor  # (R K d), and (R K) counts, of this rank
         self.counts: Tensor
 
     def step(self, centroids: Float[Tensor, "r K d"], which: Int[Tensor, " r"]) -> Float[Tensor, "r K d"]:
         """One iteration of the restarts `which`, in the first call all: assign, then the mean of each cluster."""
+        before = None if self.assign.members is None else self.assign.members[which]
         assignments = self.assign(centroids, which)
-        if self.members is None:
+        if before is None:
             shape = (*centroids.shape[:2], self.points.shape[1])
             self.sums, self.counts = (self.points.new_zeros(size, dtype=precise(self.points)) for size in (shape, shape[:2]))
-            self.members = assignments.clone()
             self._sum_up(assignments, which)
         elif precise(self.points) == torch.float32:  # without doubles following would drift
             self._sum_up(assignments, which)
         else:
-            self._follow(self.members, assignments, which)
+            self._follow(before, assignments, which)
         sums = torch.cat([self.sums[which], self.counts[which].unsqueeze(2)], dim=2)
         sums, counts = self.ranks.sum(sums).split([centroids.shape[2], 1], dim=2)
         means = (sums / counts.clamp(min=1)).to(centroids.dtype)
@@ -58,13 +57,12 @@ class Lloyd:
                 self.sums[restart].index_add_(0, clusters, entries)
                 self.counts[restart] += clusters.bincount(minlength=self.counts.shape[1])
 
-    def _follow(self, before: Int[Tensor, "R n"], now: Int[Tensor, "r n"], which: Int[Tensor, " r"]) -> None:
+    def _follow(self, before: Int[Tensor, "r n"], now: Int[Tensor, "r n"], which: Int[Tensor, " r"]) -> None:
         """Moves the points whose cluster is another than before from the one sum to the other."""
         sums, counts = self.sums.flatten(0, 1), self.counts.flatten()
-        at, row = (now != before[which]).nonzero(as_tuple=True)
+        at, row = (now != before).nonzero(as_tuple=True)
         restart, to = which[at], now[at, row]
-        away, to = before[restart, row] + self.sums.shape[1] * restart, to + self.sums.shape[1] * restart
-        before[restart, row] = now[at, row]
+        away, to = before[at, row] + self.sums.shape[1] * restart, to + self.sums.shape[1] * restart
         size = max(1, BLOCK // self.points.shape[1])
         for rows, old, new in zip(row.split(size), away.split(size), to.split(size), strict=True):
             entries = self.points.index_select(0, rows).to(precise(self.points))

@@ -3,11 +3,13 @@
 import json
 import signal
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from lightning.fabric import Fabric
+from torch import nn
 
 from connr import experiment, metrics
 from connr.data import ImageSet, resident
@@ -31,6 +33,7 @@ class Job(NamedTuple):
     folder: RunFolder | None
     start_from: Path | None
     device: str
+    encoder: nn.Module | None = None  # a pretrained one, that is trained further
 
 
 class Trained(NamedTuple):
@@ -51,7 +54,7 @@ def prepared(job: Job, ranks: Ranks) -> Trained:
     """The network of a job on this rank's device, as its latest checkpoint has it, or new."""
     r, folder = job.recipe, job.folder
     fabric = experiment.fabric_for(r, job.device, launch.local_rank())
-    framework = experiment.build(r).to(fabric.device)
+    framework = experiment.build(r, deepcopy(job.encoder)).to(fabric.device)
     if r.train.batch_norm == "synchronised":
         synchronise(framework, ranks)
     if r.train.compile:

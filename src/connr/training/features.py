@@ -18,6 +18,7 @@ def extract(
     normalise: Callable[[Tensor], Tensor],
     device: torch.device,
     share: slice = slice(None),
+    at_a_time: int = AT_A_TIME,
 ) -> Float[Tensor, "n d"]:
     """Features (n d) of un-augmented images, in float32 on `device`; the network's mode is left as it was.
 
@@ -26,10 +27,11 @@ def extract(
         images: (n ...) anywhere; moved to the device a few hundred at a time.
         normalise: some of the images -> what the network takes.
         share: of the images, that features are wanted of.
+        at_a_time: images that the network is given together.
     """
     was_training = representation.training
     representation.eval()
     with torch.no_grad():
-        rows = [representation(normalise(part.to(device))) for part in parts(images, AT_A_TIME, share)]
+        rows = [representation(normalise(part.to(device))) for part in parts(images, at_a_time, share)]
     representation.train(was_training)
     return on_sphere(torch.cat(rows))

@@ -41,7 +41,7 @@ def train(
 
     Args:
         fabric: `framework` is on its device.
-        optimizer: one parameter group per role, each with a `role` key that `Stage.lr_factors` knows.
+        optimizer: parameter groups, each with a `role` that `Stage.lr_factors` knows, and a `factor` of its own if it has one.
         images: (n ...) as the stages' views take them; on the device of `fabric`, or on the CPU.
         state: where to go on from; kept up to date, also before `after_epoch` is called.
         ranks: share each batch and each pass over the images; the recipe's batch is that of all ranks.
@@ -71,7 +71,7 @@ def train(
             at = epoch * per_epoch + state.step
             lr = plan.base_lr * plan.batch_size / 256 * warmup_cosine(at, steps, warmup, plan.cosine_reaches_zero)
             for group in optimizer.param_groups:
-                group["lr"] = lr * stage.lr_factors[group["role"]]
+                group["lr"] = lr * stage.lr_factors[group["role"]] * group.get("factor", 1.0)
             momentum = target_momentum(at, steps, *plan.momenta)
 
             generator = stream(plan.seed, "views", at)
