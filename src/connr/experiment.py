@@ -128,14 +128,17 @@ def _stage(name: str, section: recipe.Stage, r: Recipe, mean: list[float], std: 
         anchors = ANCHORS[type(section.anchors)](section.anchors, r, epoch, clusters)
         return algorithm.Sockets(neighbourhood, anchors, mean_over_all=r.train.loss_mean == "all")
 
-    strengths = r.augment.model_dump()
+    strengths = r.augment.model_dump(exclude={"name"})
     if section.crop_scale is not None:
         strengths["crop_scale"] = section.crop_scale
+    augment = Augment(mean, std, **strengths)
+    if r.train.compile:
+        augment.compile()
     return Stage(
         name=name,
         sockets=sockets,
         needs_clusters=isinstance(section.anchors, recipe.Boundary),
-        augment=Augment(mean, std, **strengths),
+        augment=augment,
         lr_factors=section.lr_factors.model_dump(),
     )
 
