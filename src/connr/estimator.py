@@ -89,8 +89,8 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
         """Trains on X and clusters it.
 
         Args:
-            X: uint8 [n,h,w] or [n,h,w,c]; or a folder of pictures, an `.npz`, `digits`; or a data set of torch, torchvision
-                or Hugging Face, or a list, of images or (image, label) (see `connr.data.dataset`).
+            X: uint8 [n,h,w] or [n,h,w,c]; or a folder of pictures, an `.npz`, a name (`digits`, `cifar10:ROOT`, `hf:NAME`); or
+                a data set of torch, torchvision or Hugging Face, or a list, of images or (image, label): `connr.data.dataset`.
             y: ignored.
 
         Raises:
@@ -181,7 +181,13 @@ def _opened(
 ) -> ImageSet:
     """X at the recipe's size, with a warning where files of it could not be read."""
     images = open_images(
-        X, r.data.size, r.data.channels, labels_from_folders=labels_from_folders, leave_out=leave_out, threads=threads
+        X,
+        r.data.size,
+        r.data.channels,
+        labels_from_folders=labels_from_folders,
+        leave_out=leave_out,
+        threads=threads,
+        unreadable_at_most=r.data.unreadable_at_most,
     )
     if images.skipped:
         first = ", ".join(skipped.path for skipped in images.skipped[:3])

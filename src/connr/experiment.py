@@ -106,7 +106,7 @@ def plan_for(r: Recipe, mean: list[float], std: list[float]) -> Plan:
     return Plan(
         epochs=r.train.epochs,
         t0=r.t0,
-        stages=(_stage("instance", r.instance, r, mean, std), _stage("group", r.group, r, mean, std)),
+        stages=stages_for(r, mean, std),
         batch_size=r.train.batch_size,
         base_lr=r.train.base_lr,
         cosine_reaches_zero=r.train.cosine_reaches_zero,
@@ -119,6 +119,11 @@ def plan_for(r: Recipe, mean: list[float], std: list[float]) -> Plan:
         evaluate_every=r.train.evaluate_every,
         seed=r.seed,
     )
+
+
+def stages_for(r: Recipe, mean: list[float], std: list[float]) -> tuple[Stage, Stage]:
+    """What the two stages plug in."""
+    return _stage("instance", r.instance, r, mean, std), _stage("group", r.group, r, mean, std)
 
 
 def _stage(name: str, section: recipe.Stage, r: Recipe, mean: list[float], std: list[float]) -> Stage:

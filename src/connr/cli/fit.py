@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def fit(
-    data: Annotated[str, typer.Argument(help="A folder of pictures, an .npz with `images`, or `digits`.")],
+    data: Annotated[str, typer.Argument(help="A folder of pictures, an .npz with `images`, or a name: `connr data list`.")],
     clusters: Annotated[int | None, typer.Option(min=2, help="How many clusters; a recipe may know.")] = None,
     recipe: Annotated[
         str | None, typer.Option(help="A name of `connr recipes list`, or a YAML file; default the data's own, else photos.")
@@ -31,11 +31,12 @@ def fit(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
     """Clusters the images in DATA and writes a run folder: assignments.csv, report.html, the model."""
+    from connr.data.named import named_in
     from connr.run_folder import RunFolder, next_free
 
     if resume and out is None:
         raise InputError("--resume needs --out: the folder of the run to go on with.")
-    folder = RunFolder(out or next_free(Path("runs"), Path(data).stem or "run"))
+    folder = RunFolder(out or next_free(Path("runs"), named_in(data) or Path(data).stem or "run"))
     if speaks():
         folder.check(resume)
     settings = (settings or []) + (["data.labels_from_folders=true"] if labels_from_folders else [])
@@ -50,7 +51,12 @@ def fit(
 
     screen = Console(quiet=True) if quiet else console()
     images = open_images(
-        data, r.data.size, r.data.channels, labels_from_folders=r.data.labels_from_folders, leave_out=folder.path
+        data,
+        r.data.size,
+        r.data.channels,
+        labels_from_folders=r.data.labels_from_folders,
+        leave_out=folder.path,
+        unreadable_at_most=r.data.unreadable_at_most,
     )
     r = run.fitted_to(r, len(images))
     screen.print(
@@ -88,9 +94,9 @@ def _recipe_of(data: str, name: str | None, settings: list[str], resumed: Any, *
     asked = bool(name or settings or any(value is not None for value in changes.values()))
     if resumed and not asked:
         return recipe.load(str(resumed.recipe))
-    from connr.data.named import NAMED
+    from connr.data.named import named_in
 
-    r = recipe.load(name or (data if data in NAMED and not Path(data).exists() else "photos"), settings, **changes)
+    r = recipe.load(name or named_in(data) or "photos", settings, **changes)
     if r.clusters is None:
         raise InputError("the number of clusters is not given; add --clusters K.")
     return r

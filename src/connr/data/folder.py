@@ -5,8 +5,10 @@ import stat
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,8 +24,23 @@ UNREADABLE_AT_MOST = 0.1  # of the pictures; more is taken for a mistake
 BACKGROUND = (255, 255, 255)  # under transparent pixels
 
 
+class Read(NamedTuple):
+    """Pictures that could be read: their places in the list they were asked for in, names, pixels; and the others."""
+
+    rows: list[int]
+    names: list[str]
+    images: UInt8[Tensor, "n c s s"]
+    skipped: list[Skipped]
+
+
 def read_folder(
-    folder: Path, size: int, channels: int, labels_from_folders: bool, leave_out: Path | None, threads: int | None = None
+    folder: Path,
+    size: int,
+    channels: int,
+    labels_from_folders: bool,
+    leave_out: Path | None,
+    threads: int | None = None,
+    unreadable_at_most: float = UNREADABLE_AT_MOST,
 ) -> ImageSet:
     """Every file with the ending of a picture format, in order of path.
 
@@ -33,32 +50,56 @@ def read_folder(
         labels_from_folders: the name of the folder a picture lies in becomes its label; right in `folder` it has none.
         leave_out: a folder that is not read.
         threads: that decode; None for one a core.
+        unreadable_at_most: the share of the pictures that may be left out because they cannot be read.
 
     Raises:
-        InputError: there is no picture, or more than a tenth of them cannot be read.
+        InputError: there is no picture, or more of them than that cannot be read.
     """
     paths = sorted(pictures(folder, leave_out))
     if not paths:
         raise InputError(f"{folder} holds no pictures (.jpg, .png, .webp, ...), in no subfolder either.")
-    read = partial(read_picture, size=size, channels=channels)
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:  # Pillow decodes and resizes without the interpreter lock
-        results = list(pool.map(read, paths))
-
-    kept = [(path, pixels) for path, pixels in zip(paths, results, strict=True) if isinstance(pixels, Tensor)]
-    skipped = [Skipped(str(p.relative_to(folder)), r) for p, r in zip(paths, results, strict=True) if isinstance(r, str)]
-    if len(skipped) > UNREADABLE_AT_MOST * len(paths):
-        first = "\n".join(f"  {path}: {reason}" for path, reason in skipped[:5])
-        raise InputError(
-            f"{len(skipped)} of {len(paths)} pictures in {folder} cannot be read; remove them. The first:\n{first}"
-        )
-
-    names = [str(path.relative_to(folder)) for path, _ in kept]
-    places = [Path(name).parent.name if labels_from_folders else "" for name in names]
+    read = read_pictures(paths, folder, size, channels, threads, unreadable_at_most)
+    places = [Path(name).parent.name if labels_from_folders else "" for name in read.names]
     class_names = sorted(set(places) - {""})
     if labels_from_folders and not class_names:
         raise InputError(f"{folder} has no subfolders with pictures to take labels from.")
-    labels = [class_names.index(place) if place else UNLABELLED for place in places]
-    return ImageSet(torch.stack([pixels for _, pixels in kept]), names, torch.tensor(labels), class_names, skipped)
+    index = {name: at for at, name in enumerate(class_names)} | {"": UNLABELLED}
+    return ImageSet(read.images, read.names, torch.tensor([index[place] for place in places]), class_names, read.skipped)
+
+
+def read_pictures(
+    paths: list[Path], below: Path, size: int, channels: int, threads: int | None = None, at_most: float = UNREADABLE_AT_MOST
+) -> Read:
+    """The pictures at `paths`, named from the folder `below` on.
+
+    Raises:
+        InputError: none, or more than the share `at_most` of them, cannot be read.
+    """
+    images = torch.empty(len(paths), channels, size, size, dtype=torch.uint8)
+    rows, skipped = list[int](), list[Skipped]()
+    read = partial(read_picture, size=size, channels=channels)
+    with quiet_pillow(), ThreadPoolExecutor(threads or os.cpu_count()) as pool:  # it decodes without the interpreter lock
+        for index, pixels in enumerate(pool.map(read, paths)):
+            if isinstance(pixels, str):
+                skipped.append(Skipped(str(paths[index].relative_to(below)), pixels))
+            else:
+                images[len(rows)] = pixels
+                rows.append(index)
+    if len(skipped) > at_most * len(paths) or not rows:
+        first = "\n".join(f"  {path}: {reason}" for path, reason in skipped[:5])
+        raise InputError(
+            f"{len(skipped)} of {len(paths)} pictures in {below} cannot be read; remove them, or let more be left out: "
+            f"--set data.unreadable_at_most=0.5. The first:\n{first}"
+        )
+    return Read(rows, [str(paths[index].relative_to(below)) for index in rows], images[: len(rows)], skipped)
+
+
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Inside, Pillow does not warn of what it reads in spite of its faults. To be put around threads, not into them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
 
 
 def endings() -> set[str]:
@@ -69,10 +110,11 @@ def endings() -> set[str]:
 
 
 def pictures(folder: Path, leave_out: Path | None) -> Iterator[Path]:
-    """Paths below `folder` whose ending is a picture's, upper or lower case."""
+    """Paths below `folder` whose ending is a picture's, upper or lower case; and folders that may not be looked into."""
     known, output = endings(), leave_out.resolve() if leave_out else None
     visited: set[Path] = set()  # real paths, so that links are followed once
-    for place, folders, files in os.walk(folder, followlinks=True):
+    closed = list[Path]()
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=lambda fault: closed.append(Path(fault.filename))):
         here = Path(place)
         real = here.resolve()
         if real in visited or real == output or (here != folder and RunFolder(here).holds_a_run()):
@@ -81,6 +123,7 @@ def pictures(folder: Path, leave_out: Path | None) -> Iterator[Path]:
         visited.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (here / name for name in files if not name.startswith(".") and Path(name).suffix.lower() in known)
+    yield from closed  # they cannot be read, and are counted and listed with what else cannot
 
 
 def read_picture(path: Path, size: int, channels: int) -> UInt8[Tensor, "c s s"] | str:
@@ -88,19 +131,25 @@ def read_picture(path: Path, size: int, channels: int) -> UInt8[Tensor, "c s s"]
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return "not a regular file"
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                picture.draft(None, (2 * size, 2 * size))  # JPEG: decode at a fraction of the size, still twice as large
-                return fitted(ImageOps.exif_transpose(picture), size, channels)
+        with Image.open(path) as picture:
+            pixels = picture.width * picture.height
+            if Image.MAX_IMAGE_PIXELS and pixels > Image.MAX_IMAGE_PIXELS:  # Pillow itself refuses only twice as many
+                return f"DecompressionBombError: {pixels:,} pixels, more than the {Image.MAX_IMAGE_PIXELS:,} of PIL.Image"
+            picture.draft(None, (2 * size, 2 * size))  # JPEG: decode at a fraction of the size, still twice as large
+            ImageOps.exif_transpose(picture, in_place=True)
+            return fitted(picture, size, channels)
     except Exception as fault:  # Pillow's decoders raise nearly anything on broken files
         return f"{type(fault).__name__}: {fault}".replace("\n", " ")
 
 
 def fitted(picture: Image.Image, size: int, channels: int) -> UInt8[Tensor, "c s s"]:
     """The central square of a picture, resized, transparent parts on white."""
-    plain = flattened(picture).convert("RGB" if channels == 3 else "L")
-    square = ImageOps.fit(plain, (size, size), Image.Resampling.BILINEAR)
+    plain, mode = flattened(picture), "RGB" if channels == 3 else "L"
+    if plain.mode != mode:
+        plain = plain.convert(mode)
+    side = min(plain.size)
+    left, top = (plain.width - side) / 2, (plain.height - side) / 2
+    square = plain.resize((size, size), Image.Resampling.BILINEAR, (left, top, left + side, top + side))
     pixels = torch.from_numpy(np.array(square, dtype=np.uint8))
     return pixels.unsqueeze(0) if channels == 1 else pixels.permute(2, 0, 1).contiguous()
 

@@ -11,9 +11,10 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from connr.data.folder import pictures, read_picture
+from connr.data.folder import pictures, quiet_pillow, read_picture
+from connr.data.hub import HUB
 from connr.data.image_set import ImageSet, Skipped
-from connr.data.named import NAMED
+from connr.data.named import NAMED, named_in
 from connr.data.sources import open_images
 from connr.errors import InputError
 
@@ -57,7 +58,7 @@ def open_stream(data: str | Path | Iterable[str], size: int, channels: int, chun
         return Stream(_decoded(named, size, channels, chunk_size), len(paths))
     if path.exists() and path.suffix != ".npz":
         return Stream(iter([_single(path, size, channels)]), 1)
-    if not path.exists() and str(data) not in NAMED:
+    if not path.exists() and not named_in(data) and not str(data).startswith(HUB):
         raise InputError(
             f"{str(data)!r} is not there: DATA should be a picture, a folder, an .npz file, {', '.join(NAMED)}, "
             "or - for paths on standard input."
@@ -117,13 +118,14 @@ def _read_ahead(named: Iterable[tuple[str, Path]], size: int, channels: int, ahe
     pending = deque[tuple[str, "Future[Tensor | str]"]]()
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
-        for name, path in named:
-            pending.append((name, pool.submit(read_picture, path, size, channels)))
-            if len(pending) == ahead:
+        with quiet_pillow():
+            for name, path in named:
+                pending.append((name, pool.submit(read_picture, path, size, channels)))
+                if len(pending) == ahead:
+                    name, reading = pending.popleft()
+                    yield name, reading.result()
+            while pending:
                 name, reading = pending.popleft()
                 yield name, reading.result()
-        while pending:
-            name, reading = pending.popleft()
-            yield name, reading.result()
     finally:  # also when whoever reads has stopped
         pool.shutdown(cancel_futures=True)

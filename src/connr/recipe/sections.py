@@ -31,13 +31,15 @@ class Section(BaseModel):
 class Data(Section):
     """Images are brought to size x size pixels and 1 or 3 channels. `images`: how many the data set has, for estimates.
 
-    `labels_from_folders`: the name of a picture's folder is its label, for the scores.
+    `labels_from_folders`: the name of a picture's folder is its label, for the scores. `unreadable_at_most`: the share of the
+    pictures that may be left out because they cannot be read.
     """
 
     images: Count | None = None
     size: Annotated[int, Field(ge=8, le=1024)] = 32
     channels: Literal[1, 3] = 3
     labels_from_folders: bool = False
+    unreadable_at_most: Share = 0.1
 
 
 class ResNet(Section):

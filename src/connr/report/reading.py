@@ -76,7 +76,10 @@ def images_of(account: Account, data: str | None = None) -> ImageSet:
     if not given:
         raise InputError(f"{path} was fitted on arrays in memory; save them as an .npz and add it: connr report {path} DATA.")
     try:
-        images = open_images(given, account.recipe.data.size, account.recipe.data.channels, leave_out=path)
+        section = account.recipe.data
+        images = open_images(
+            given, section.size, section.channels, leave_out=path, unreadable_at_most=section.unreadable_at_most
+        )
     except InputError as fault:
         raise InputError(f"the images of {path}: {fault} If they moved: connr report {path} DATA.") from fault
     check_names(account, images, given)
