@@ -99,6 +99,7 @@ def quiet_pillow() -> Iterator[None]:
     """Inside, Pillow does not warn of what it reads in spite of its faults. To be put around threads, not into them."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
+        warnings.filterwarnings("ignore", ".* image format is deprecated", DeprecationWarning)
         yield
 
 
