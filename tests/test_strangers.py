@@ -26,12 +26,12 @@ def flag(side=16):
 
 
 def test_every_ending_that_pillow_can_write_is_read(tmp_path):
-    """Those that it reads but cannot write are tried by nobody here: they are in the list, and go through the same call."""
+    """Those that it only reads (.psd, .fits, .cur, .ras, ...) are in the list too and go through the same call, untried here."""
     Image.init()
-    tried, unwritten = set(), set()
+    tried = set()
     for ending in endings():
         kind = Image.registered_extensions()[ending]
-        for mode in ("RGB", "RGBA", "L", "1"):
+        for mode in ("RGB", "RGBA", "L", "P", "1"):
             try:
                 with quiet_pillow():
                     flag(32).convert(mode).save(tmp_path / f"x{ending.upper()}", format=kind)
@@ -42,35 +42,9 @@ def test_every_ending_that_pillow_can_write_is_read(tmp_path):
             with quiet_pillow():
                 assert torch.is_tensor(read_picture(tmp_path / f"x{ending.upper()}", 8, 3)), ending
             break
-        else:
-            unwritten.add(ending)
     assert {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".ico", ".tga", ".jp2"} <= tried
     assert {path.suffix.lower() for path in pictures(tmp_path, None)} == tried
-    assert unwritten <= {
-        ".cur",
-        ".dcx",
-        ".fit",
-        ".fits",
-        ".fli",
-        ".flc",
-        ".ftc",
-        ".ftu",
-        ".gbr",
-        ".iim",
-        ".pcd",
-        ".psd",
-        ".pxr",
-        ".xpm",
-        ".vtf",
-        ".qoi",
-        ".mpo",
-        ".icns",
-        ".ras",
-        ".ftex",
-    }
-    assert (
-        not {".mpg", ".eps", ".wmf", ".hdf", ".h5", ".grib", ".bufr"} & endings()
-    )  # films, programs, no pictures of their own
+    assert not {".mpg", ".eps", ".wmf", ".hdf", ".h5", ".grib", ".bufr"} & endings()  # films, programs, no pictures
 
 
 @pytest.mark.parametrize("ending", ["png", "bmp", "tif", "ppm", "tga", "pcx"])
