@@ -55,7 +55,7 @@ def account(r: Run) -> dict[str, str]:
         "pixels, this rank's share": size(own * 3 * r.px**2),
         "features of its share": size(own * r.d * FLOAT),
         "assignments of all images": size(r.n * INT),
-        "k-means, sums and members": size(kmeans_traffic(r) + r.restarts * own * INT),
+        "k-means, sums, members and bounds": size(kmeans_traffic(r) + r.restarts * own * (INT + 2 * FLOAT)),
         "k-means++, distances to the candidates": size(own * r.restarts * candidates * FLOAT),
         "neighbours, six b x b matrices": size(6 * r.batch**2 * FLOAT),
         "step, traffic": f"{size(step_traffic(r))}, {2 * step_traffic(r) / link * 1e3:.0f} ms",
@@ -118,7 +118,7 @@ def counted(ranks: object, send: object, batch: int) -> None:
     pixels = images.images[:batch][own]
 
     def step() -> None:
-        views = plan.stages[0].augment.normalise(pixels), plan.stages[0].augment.normalise(pixels)
+        views = plan.stages[0].views.normalise(pixels), plan.stages[0].views.normalise(pixels)
         optimizer = experiment.optimizer_for(r, framework)
         indices, sockets = torch.arange(batch)[own], plan.stages[0].sockets(0, None)
         update(framework, optimizer, views, indices, sockets, 0.9, ranks=ranks, batch_size=batch)

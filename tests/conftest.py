@@ -1,5 +1,9 @@
 """Shared by all tests: few threads, inputs with exact ties, a recipe and images small enough to train in seconds."""
 
+import os
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +15,7 @@ from connr.data import ImageSet, open_images
 
 settings.register_profile("connr", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("connr")
+os.environ["TORCH_HOME"] = os.environ["HF_HUB_CACHE"] = str(Path(tempfile.gettempdir()) / "connr-tests-have-no-weights")
 torch.set_num_threads(1)  # tests run in several processes; a batch of 8 x 8 images gains nothing from more
 
 
@@ -26,6 +31,12 @@ def tied_features(draw, smallest=1, largest=20):
 def unit_rows(b, d, seed):
     rows = torch.randn(b, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return torch.nn.functional.normalize(rows, dim=1)
+
+
+@pytest.fixture(autouse=True)
+def _views_of_frozen_backbones(tmp_path, monkeypatch):
+    """Each test has a cache of its own."""
+    monkeypatch.setenv("CONNR_CACHE", str(tmp_path / "connr-cache"))
 
 
 TINY = (

@@ -128,7 +128,7 @@ def test_jitter_is_distributed_as_torchvisions():
 
 def test_sigmas_and_chances_are_distributed_as_torchvisions():
     strengths = {"flip": 0.5, "grey_probability": 0.2, "blur_probability": 0.55, "solarise_probability": 0.1}
-    drawn = Augment([0.0] * 3, [1.0] * 3, jitter=(0.4, 0.4, 0.4, 0.1), **strengths).draw(4000, (16, 16), stream(0, "views"))
+    drawn = Augment([0.0] * 3, [1.0] * 3, jitter=(0.4, 0.4, 0.4, 0.1), **strengths).draw(4000, (3, 16, 16), stream(0, "views"))
     torch.manual_seed(0)
     assert kstest(drawn.sigmas.numpy(), [GaussianBlur.get_params(0.1, 2.0) for _ in range(4000)]).pvalue > 0.01
     parts = (drawn.flipped, drawn.jittered, drawn.greyed, drawn.blurred, drawn.solarised)
@@ -280,7 +280,7 @@ def test_a_view_is_that_of_its_image_and_its_draw_alone(bytes_of, channels):
     """Whatever else is in the batch, and in however many parts it goes through: ranks and a GPU cut it otherwise."""
     images = bytes_of[:, :channels]
     augment = Augment([0.4] * channels, [0.2] * channels, **ALL)
-    drawn = augment.draw(64, (16, 16), stream(0, "views"))
+    drawn = augment.draw(64, (3, 16, 16), stream(0, "views"))
     whole = augment.apply(images, drawn)
     shares = [augment.apply(images[share], drawn.rows(share)) for share in (slice(0, 1), slice(1, 22), slice(22, 64))]
     assert torch.allclose(torch.cat(shares), whole, atol=1e-5)
@@ -290,7 +290,7 @@ def test_a_view_is_that_of_its_image_and_its_draw_alone(bytes_of, channels):
 
 def test_many_images_go_through_in_parts(monkeypatch, bytes_of):
     augment = Augment([0.4] * 3, [0.2] * 3, **ALL)
-    drawn = augment.draw(64, (16, 16), stream(0, "views"))
+    drawn = augment.draw(64, (3, 16, 16), stream(0, "views"))
     whole = augment.apply(bytes_of, drawn)
     monkeypatch.setattr(views, "VIEWED_AT_ONCE", 7 * 16 * 16)
     assert torch.allclose(augment.apply(bytes_of, drawn), whole, atol=1e-5)
@@ -303,7 +303,7 @@ def test_the_blur_is_a_tenth_of_the_side():
 def test_what_is_compiled_computes_the_same(bytes_of):
     """The function as it is handed to the compiler; that a compiled run trains is in test_update.py."""
     augment = Augment([0.4] * 3, [0.2] * 3, **ALL)
-    drawn = augment.draw(64, (16, 16), stream(0, "views"))
+    drawn = augment.draw(64, (3, 16, 16), stream(0, "views"))
     plain = augment.apply(bytes_of, drawn)
     augment._coloured = fused.coloured
     assert torch.allclose(augment.apply(bytes_of, drawn), plain, atol=1e-4)
@@ -314,7 +314,7 @@ def test_what_is_compiled_computes_the_same(bytes_of):
 def test_compiled_it_is_the_same_too(bytes_of):
     torch.compiler.reset()
     augment = Augment([0.4] * 3, [0.2] * 3, **ALL)
-    drawn = augment.draw(64, (16, 16), stream(0, "views"))
+    drawn = augment.draw(64, (3, 16, 16), stream(0, "views"))
     plain = augment.apply(bytes_of, drawn)
     augment.compile()
     for share in (slice(0, 64), slice(3, 40)):

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+import torchvision
 import typer.main
 from typer.testing import CliRunner
 
@@ -138,6 +139,7 @@ def desk(pictures, tmp_path, monkeypatch):
     images, labels = rng.integers(0, 256, (32, 32, 32, 3), dtype=np.uint8), np.arange(32) % 10
     for name in ("images", "cifar10"):
         np.savez(f"{name}.npz", images=images, labels=labels)
+    torch.save(torchvision.models.resnet18().state_dict(), "resnet18.pth")
     return folder
 
 

@@ -9,9 +9,11 @@ from processes import on_ranks
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits, make_blobs
 
-from connr.kmeans import kmeans
+import connr.kmeans as kmeans_module
+from connr.kmeans import assignment, exact, kmeans, lloyd, start
+from connr.kmeans.assignment import Assignment, nearest_two
 from connr.kmeans.exact import on_grid
-from connr.kmeans.lloyd import Lloyd, assign
+from connr.kmeans.lloyd import Lloyd
 from connr.kmeans.start import plus_plus
 from connr.ranks import ProcessGroup
 
@@ -54,10 +56,10 @@ def test_an_iteration_is_the_oracle(points, data):
     k = data.draw(st.integers(1, min(4, len(points))))
     starts = [data.draw(st.lists(st.integers(0, len(points) - 1), min_size=k, max_size=k)) for _ in range(2)]
     centroids = points[torch.tensor(starts)] + torch.arange(k).view(1, k, 1) * 2**-6  # exact, and no two the same
-    new, (assignments, _) = iterate(points, centroids), assign(points, centroids)
+    new, (assignments, _, _) = iterate(points, centroids), nearest_two(points, centroids, points.square().sum(dim=1))
     for restart in range(2):
         expected_assignments, expected = oracles.lloyd(points.tolist(), centroids[restart].tolist())
-        assert assignments[:, restart].tolist() == expected_assignments
+        assert assignments[restart].tolist() == expected_assignments
         filled = torch.tensor([c in expected_assignments for c in range(k)])
         assert torch.allclose(new[restart][filled], torch.tensor(expected, dtype=torch.float64)[filled])
         far = sorted(
@@ -81,12 +83,42 @@ def test_empty_clusters_are_reseeded_at_the_farthest_points():
 
 def test_the_sums_follow_the_points_that_change_their_cluster():
     points = on_grid(unit_rows(200, 3, 0), 200)
-    lloyd, restart = Lloyd(points, "euclidean"), torch.tensor([0])
+    iteration, restart = Lloyd(points, "euclidean"), torch.tensor([0])
     centroids = points[:5].unsqueeze(0)
     for _ in range(10):
-        after = lloyd.step(centroids, restart)
+        after = iteration.step(centroids, restart)
         assert torch.equal(after, iterate(points, centroids))
         centroids = after
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("k", "step"), [(1, 0.1), (2, 0.3), (9, 1e-3), (9, 0.05), (9, 2.0)])
+def test_bounds_rule_out_no_centroid_that_is_nearest(k, step, dtype, monkeypatch):
+    """Centroids that move a little, a lot, onto each other, and some restarts not at all: always all of `nearest_two`."""
+    generator, looked_at = torch.Generator().manual_seed(k), []
+    points = torch.randn(400, 5, generator=generator, dtype=dtype).round(decimals=1)  # some as near to one as to another
+    centroids = torch.randn(3, k, 5, generator=generator, dtype=dtype).round(decimals=1)
+    assign = Assignment(points)
+    monkeypatch.setattr(assignment, "nearest_two", lambda x, *others: looked_at.append(len(x)) or nearest_two(x, *others))
+    for turn in range(12):
+        which = torch.arange(3) if turn % 3 == 0 else torch.tensor([2, 0])
+        assert torch.equal(assign(centroids[which], which), nearest_two(points, centroids[which], assign.squares)[0])
+        shift = step * torch.randn(3, k, 5, generator=generator, dtype=dtype)
+        centroids = torch.where(torch.rand(3, k, 1, generator=generator) < 0.5, centroids + shift, centroids)
+        if turn == 6 and k > 1:
+            centroids[:, 1] = centroids[:, 0]
+    if step == 1e-3:
+        assert sum(looked_at[1:]) < 11 * 400 / 2  # though of two centroids in one place, each point there is looked at
+
+
+def test_sums_without_doubles_are_made_anew(monkeypatch):
+    """As on MPS; also when some restarts have ended."""
+    points = unit_rows(300, 4, 0).float()
+    expected = kmeans(points, 6)
+    for module in (lloyd, kmeans_module, exact, start):
+        if hasattr(module, "precise"):
+            monkeypatch.setattr(module, "precise", lambda _: torch.float32)
+    assert kmeans(points, 6).inertia == pytest.approx(expected.inertia, rel=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(10))

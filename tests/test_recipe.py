@@ -79,7 +79,7 @@ def test_all_faults_are_shown_at_once():
         ("train.base_lr=.inf", "train.base_lr=inf"),
         ("train.base_lr=.nan", "train.base_lr=nan"),
         ("augment=null", "augment=None"),
-        ("clusters=1", "clusters=1"),
+        ("clusters=0", "clusters=0"),
     ],
 )
 def test_a_wrong_setting_names_itself_and_the_way_out(setting, message):

@@ -280,8 +280,11 @@ def test_each_recipe_takes_a_step_of_both_stages_on_images_of_its_size(name):
     b = max(16, getattr(written.group.neighbourhood, "k1", 1))
     alone = written.t0 == written.train.epochs
     settings = ["train.epochs=2", f"train.group_from={1.0 if alone else 0.5}", f"train.batch_size={b}", "kmeans.restarts=1"]
+    if name == "pretrained":
+        settings += ["backbone.weights=random", "backbone.model=torchvision:resnet18", "data.size=32"]
     r = recipe.load(name, settings, clusters=3)
-    pixels = torch.randint(0, 256, (b, r.data.channels, r.data.size, r.data.size), dtype=torch.uint8)
+    shape = (b, 12) if r.takes_features else (b, r.data.channels, r.data.size, r.data.size)
+    pixels = torch.randn(shape) if r.takes_features else torch.randint(0, 256, shape, dtype=torch.uint8)
     made_up = ImageSet(pixels, [str(i) for i in range(b)], torch.full((b,), -1))
     history = run.fit(r, made_up).history
     assert [record["stage"] for record in history] == ["instance", "instance" if alone else "group"]
@@ -302,8 +305,8 @@ def test_the_plan_is_the_recipes_numbers():
     plan = experiment.plan_for(r, [0.5] * 3, [0.2] * 3)
     instance, group = plan.stages
     assert (plan.epochs, plan.t0, plan.warmup_epochs, plan.momenta) == (1000, 800, 50, (0.996, 1.0))
-    assert (instance.augment.crop_scale, group.augment.crop_scale) == ((0.08, 1.0), (0.45, 1.0))
-    assert instance.augment.jitter == group.augment.jitter == (0.4, 0.4, 0.4, 0.1)
+    assert (instance.views.crop_scale, group.views.crop_scale) == ((0.08, 1.0), (0.45, 1.0))
+    assert instance.views.jitter == group.views.jitter == (0.4, 0.4, 0.4, 0.1)
     assert (instance.needs_clusters, group.needs_clusters) == (False, True)
     framework = experiment.build(r)
     assert framework.representation is framework.target

@@ -11,7 +11,8 @@ from PIL import Image
 
 from connr import ConNR, recipe
 from connr.data import open_images
-from connr.data.folder import endings, pictures, quiet_pillow, read_picture, read_pictures
+from connr.data.ahead import quiet_pillow
+from connr.data.folder import endings, pictures, read_picture, read_pictures
 from connr.data.stream import open_stream
 from connr.errors import InputError
 
@@ -26,7 +27,7 @@ def flag(side=16):
 
 
 def test_every_ending_that_pillow_can_write_is_read(tmp_path):
-    """Those that it only reads (.psd, .fits, .cur, .ras, ...) are in the list too and go through the same call, untried here."""
+    """Those that it only reads (.psd, .fits, .cur, .ras, ...) are in the list too, and go through the same call."""
     Image.init()
     tried = set()
     for ending in endings():
@@ -83,11 +84,11 @@ def test_the_share_that_may_be_left_out_is_set_on_every_surface(pictures):
 def test_a_file_that_vanishes_after_it_was_found_is_left_out(pictures):
     found = sorted(pictures.rglob("*.png"))
     found[3].unlink()
-    read = read_pictures(found, pictures, 8, 3)
-    assert [skipped.path for skipped in read.skipped] == [str(found[3].relative_to(pictures))]
-    assert read.skipped[0].reason.startswith("FileNotFoundError")
-    assert read.rows == [0, 1, 2, *range(4, len(found))]
-    assert torch.equal(read.images[3], read_picture(found[4], 8, 3))
+    images, names, skipped = read_pictures(pictures, found, 8, 3)
+    assert [left_out.path for left_out in skipped] == [str(found[3].relative_to(pictures))]
+    assert skipped[0].reason.startswith("FileNotFoundError")
+    assert names == [str(path.relative_to(pictures)) for path in found if path != found[3]]
+    assert torch.equal(images[3], read_picture(found[4], 8, 3))
 
 
 def test_a_file_replaced_between_runs_is_read_anew(tmp_path):

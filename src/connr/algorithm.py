@@ -69,7 +69,7 @@ def off_boundary(
 
 def step(
     framework: Framework,
-    views: tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]],
+    views: tuple[Float[Tensor, "b ..."], Float[Tensor, "b ..."]],
     indices: Int[Tensor, " b"],
     sockets: Sockets,
     gather: Gather = identity,
@@ -94,8 +94,8 @@ def step(
 
 def concordance(
     framework: Framework,
-    query_view: Float[Tensor, "b c h w"],
-    key_view: Float[Tensor, "b c h w"],
+    query_view: Float[Tensor, "b ..."],
+    key_view: Float[Tensor, "b ..."],
     indices: Int[Tensor, " b"],
     sockets: Sockets,
     gather: Gather = identity,

@@ -36,7 +36,7 @@ def baselines(images: ImageSet, n_clusters: int, seed: int) -> Iterator[Row]:
     from sklearn.decomposition import PCA
     from sklearn.mixture import GaussianMixture
 
-    pixels = images.images.flatten(1).numpy() / 255.0
+    pixels = images.images[:].flatten(1).numpy() / 255.0
 
     def mixture(x: NDArray[np.float64]) -> NDArray[np.integer]:
         reduced = PCA(n_components=30, random_state=seed).fit_transform(x)  # with it the mixture can reach 0.92

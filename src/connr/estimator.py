@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,14 @@ import torch
 from joblib import effective_n_jobs
 from numpy.typing import ArrayLike, NDArray
 from rich.console import Console
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import nn
 
-from connr import metrics, recipe, run
-from connr.data import ImageSet, open_images
+from connr import experiment, metrics, run
+from connr.data import ImageSet, holds_features, open_for
 from connr.errors import InputError
 from connr.model import Model
 from connr.recipe import Recipe
@@ -32,7 +34,8 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
 
     Args:
         n_clusters: K >= 2; None takes the recipe's own.
-        recipe: a name of `connr recipes list`, a YAML file, or a `Recipe`; `photos` as in `connr fit FOLDER`.
+        recipe: a name of `connr recipes list`, a YAML file, or a `Recipe`; None is `features` for rows of numbers and
+            `photos` for images, as in `connr fit DATA`.
         random_state: seed of everything random; None or a `RandomState` draws a new one at each fit, kept in `recipe_.seed`.
         epochs: instead of the recipe's; the two stages keep their shares.
         device: `auto`, `cpu`, `cuda` or `mps`.
@@ -41,6 +44,8 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
             torch is set to use, None for 1 unless `joblib.parallel_config` says otherwise.
         verbose: above 0 shows the progress of a fit on standard error.
         devices: processes that share each batch, one to a GPU; in a script, call `fit` below `if __name__ == "__main__":`.
+        backbone: a network of your own for images, (b c h w) -> (b f), standardised by its attributes `mean` and `std` if it
+            has them; it takes the place of `backbone.model` in a recipe such as `pretrained`.
 
     Attributes:
         labels_: (n) the cluster of each image.
@@ -53,7 +58,7 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
         n_features_out_: d.
         recipe_, model_: what was run, and the network with its centroids.
 
-    There is no `n_features_in_`: images of any size come in, and are brought to that of the recipe.
+        n_features_in_: of rows of numbers, how many. Images of any size come in, and are brought to that of the recipe.
 
     Example:
         >>> from sklearn.datasets import load_digits
@@ -66,7 +71,7 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
     def __init__(
         self,
         n_clusters: int | None = 10,
-        recipe: str | Recipe = "photos",
+        recipe: str | Recipe | None = None,
         random_state: int | np.integer | np.random.RandomState | None = 0,
         epochs: int | None = None,
         device: str = "auto",
@@ -74,6 +79,7 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
         n_jobs: int | None = -1,
         verbose: int = 0,
         devices: int = 1,
+        backbone: nn.Module | None = None,
     ) -> None:
         self.n_clusters = n_clusters
         self.recipe = recipe
@@ -84,24 +90,28 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
         self.n_jobs = n_jobs
         self.verbose = verbose
         self.devices = devices
+        self.backbone = backbone
 
     def fit(self, X: Images, y: object = None) -> "ConNR":
         """Trains on X and clusters it.
 
         Args:
             X: uint8 [n,h,w] or [n,h,w,c]; or a folder of pictures, an `.npz`, a name (`digits`, `cifar10:ROOT`, `hf:NAME`); or
-                a data set of torch, torchvision or Hugging Face, or a list, of images or (image, label): `connr.data.dataset`.
+                a data set of torch, torchvision or Hugging Face, or a list (see `connr.data.dataset`). Or rows of numbers
+                [n,d]: an array, a data frame, an `.npz` with `features`, an `.npy` or a Parquet file.
             y: ignored.
 
         Raises:
             InputError: X or a parameter cannot be used; a ValueError.
         """
         settings = [f"train.epochs={self.epochs}"] if self.epochs is not None else []
-        r = recipe.load(self.recipe, settings, clusters=self.n_clusters, seed=self._seed())
+        data = self._rows(X, reset=True) if _is_table(X) else X
+        name = self.recipe or ("features" if holds_features(data) else "photos")
+        r = experiment.chosen(name, settings, self.backbone, clusters=self.n_clusters, seed=self._seed())
         folder = RunFolder(self.out) if self.out is not None else None
         with _threads(self.n_jobs) as threads, ProgressBar(Console(stderr=True), quiet=not self.verbose) as bar:
-            images = _opened(X, r, threads, r.data.labels_from_folders, folder.path if folder else None)
-            fitted = run.fit(r, images, folder, device=self.device, devices=self.devices, listener=bar)
+            images = _opened(data, r, threads, r.data.labels_from_folders, folder)
+            fitted = run.fit(r, images, folder, device=self.device, devices=self.devices, listener=bar, backbone=self.backbone)
         self.labels_ = fitted.assigned.clusters.numpy()
         self.inertia_ = float(fitted.assigned.distances.double().square().sum())
         self.history_, self.n_iter_ = fitted.history, len(fitted.history)
@@ -112,13 +122,13 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
         """(n) the nearest centroid of each image of X."""
         check_is_fitted(self, "model_")
         with _threads(self.n_jobs) as threads:
-            return self.model_.assign(_opened(X, self.recipe_, threads).images).clusters.numpy()
+            return self.model_.assign(self._opened(X, threads).images).clusters.numpy()
 
     def transform(self, X: Images) -> NDArray[np.float32]:
         """(n d) L2-normalised features of X."""
         check_is_fitted(self, "model_")
         with _threads(self.n_jobs) as threads:
-            return self.model_.transform(_opened(X, self.recipe_, threads).images).cpu().numpy()
+            return self.model_.transform(self._opened(X, threads).images).cpu().numpy()
 
     def fit_predict(self, X: Images, y: object = None) -> NDArray[np.int64]:
         """`fit(X).labels_`."""
@@ -128,7 +138,7 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
         """Clustering accuracy of `predict(X)` against labels y, or those that X brings; -1 is unlabelled."""
         check_is_fitted(self, "model_")
         with _threads(self.n_jobs) as threads:
-            images = _opened(X, self.recipe_, threads)
+            images = self._opened(X, threads)
             clusters = self.model_.assign(images.images).clusters
         if y is None and not images.labelled:
             raise InputError("y is not given and X brings no labels: there is nothing to score against.")
@@ -147,17 +157,18 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
         run.save_model(self.recipe_, self.model_, folder)
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "auto") -> "ConNR":
+    def load(cls, path: str | Path, device: str = "auto", backbone: nn.Module | None = None) -> "ConNR":
         """A model from `save`, `connr export` or a run folder, to predict with.
 
-        What is of the fitted images, as `labels_` and `history_`, is not in it; a pickle keeps that too, but runs code.
+        `backbone` is the network that it was fitted with, where that was one of your own. What is of the fitted images, as
+        `labels_` and `history_`, is not in it; a pickle keeps that too, but runs code.
         """
-        r, model = run.load_model(RunFolder(path), device)
-        return cls(r.clusters, r, r.seed, device=device)._adopt(r, model)
+        r, model = run.load_model(RunFolder(path), device, backbone)
+        return cls(r.clusters, r, r.seed, device=device, backbone=backbone)._adopt(r, model)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array, tags.input_tags.three_d_array = False, True
+        tags.input_tags.two_d_array, tags.input_tags.three_d_array = True, True
         return tags
 
     @property
@@ -169,6 +180,21 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
             return int(self.random_state)
         return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
+    def _rows(self, X: Any, reset: bool) -> NDArray[np.float32]:
+        """A table as scikit-learn checks it: finite real numbers, at fit two rows at least, then as many columns."""
+        found: NDArray[Any] = validate_data(self, X, reset=reset, ensure_min_samples=2 if reset else 1)
+        if not reset or np.abs(found).max() <= np.finfo(np.float32).max:
+            return found.astype(np.float32)
+        raise InputError("X holds numbers that single precision cannot hold.")
+
+    def _opened(self, X: Images, threads: int | None) -> ImageSet:
+        """X as the fit took it."""
+        if self.recipe_.takes_features and not isinstance(X, str | Path):
+            if not hasattr(self, "n_features_in_"):  # loaded
+                self.n_features_in_ = self.recipe_.data.features
+            return _opened(self._rows(X, reset=False), self.recipe_, threads)
+        return _opened(X, self.recipe_, threads)
+
     def _adopt(self, r: Recipe, model: Model) -> "ConNR":
         self.recipe_, self.model_ = r, model
         self.cluster_centers_ = model.centroids.cpu().numpy()
@@ -177,22 +203,35 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
 
 
 def _opened(
-    X: Images, r: Recipe, threads: int | None, labels_from_folders: bool = False, leave_out: Path | None = None
+    X: Images, r: Recipe, threads: int | None, labels_from_folders: bool = False, folder: RunFolder | None = None
 ) -> ImageSet:
-    """X at the recipe's size, with a warning where files of it could not be read."""
-    images = open_images(
+    """X at the recipe's size, with a warning where files of it could not be read; `folder`: of the run, inside X perhaps."""
+    images = open_for(
+        r,
         X,
-        r.data.size,
-        r.data.channels,
         labels_from_folders=labels_from_folders,
-        leave_out=leave_out,
+        leave_out=folder.path if folder else None,
         threads=threads,
-        unreadable_at_most=r.data.unreadable_at_most,
+        cache=folder.cache if folder else None,
     )
     if images.skipped:
         first = ", ".join(skipped.path for skipped in images.skipped[:3])
         warnings.warn(f"{len(images.skipped)} pictures cannot be read and have no row: {first}, ...", stacklevel=3)
     return images
+
+
+def _is_table(X: Any) -> bool:
+    """Whether X is meant as rows of numbers: of two dimensions or fewer, or sparse; scikit-learn names the fault."""
+    if isinstance(X, str | Path):
+        return False
+    if isinstance(X, list):
+        return bool(X) and isinstance(X[0], list | np.ndarray) and _numbers(X[0])
+    return issparse(X) or (hasattr(X, "__array__") and not hasattr(X, "convert") and np.asarray(X).ndim <= 2)
+
+
+def _numbers(row: Any) -> bool:
+    """A row of plain numbers, not an image or (image, label)."""
+    return np.ndim(row) == 1 and len(row) > 0 and all(isinstance(value, Real) for value in row)
 
 
 @contextmanager

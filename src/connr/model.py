@@ -1,14 +1,18 @@
 """What a fit leaves behind: a network, its normalisation and the centroids. Assigns images it has never seen."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from connr.augment import Augment
+from connr.augment import Augment, FeatureViews
 from connr.boundary import boundary_ratio
-from connr.training.features import extract
+from connr.data.rows import Rows, parts
+from connr.frameworks.framework import on_sphere
+from connr.training.features import AT_A_TIME, extract
+
+PRETRAINED_AT_A_TIME = 64  # images: at 224 px the activations of more take many GiB
 
 
 class Assigned(NamedTuple):
@@ -34,8 +38,12 @@ class Model:
     Attributes:
         representation: encoder and projector.
         centroids: (K d), of L2-normalised features.
-        mean, std: per channel, in [0, 1] units; images enter the network as (image - mean) / std.
+        mean, std: per channel, in [0, 1] units; images enter the network as (image - mean) / std. Of rows of features, per
+            column.
         device: where the network is.
+        takes_features: rows (n d), not images.
+        made: how to make its pretrained backbone again, `connr.backbones.Backbone.made`.
+        at_a_time: images that the network is given together; the same as when it was fitted, for the very same features.
     """
 
     def __init__(
@@ -45,23 +53,46 @@ class Model:
         mean: list[float],
         std: list[float],
         device: torch.device,
+        *,
+        takes_features: bool = False,
+        made: dict[str, Any] | None = None,
     ) -> None:
         self.representation, self.centroids = representation.to(device), centroids.to(device)
         self.mean, self.std, self.device = mean, std, device
+        self.takes_features, self.made = takes_features, made
+        self.at_a_time = PRETRAINED_AT_A_TIME if made else AT_A_TIME
 
-    def transform(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+    def transform(self, images: Rows) -> Float[Tensor, "n d"]:
         """L2-normalised features, on the device."""
-        return extract(self.representation, images, Augment(self.mean, self.std).normalise, self.device)
+        views = (FeatureViews if self.takes_features else Augment)(self.mean, self.std)
+        return extract(self.representation, images, views.normalise, self.device, at_a_time=self.at_a_time)
 
-    def assign(self, images: UInt8[Tensor, "n c h w"]) -> Assigned:
+    def through_backbone(self, images: Rows) -> Float[Tensor, "n f"]:
+        """What a frozen backbone makes of images, on the device."""
+        normalise, network = Augment(self.mean, self.std).normalise, self.representation.get_submodule("0").eval()
+        with torch.no_grad():
+            return torch.cat([network(normalise(part.to(self.device))) for part in parts(images, self.at_a_time)])
+
+    def from_backbone(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n d"]:
+        """What the heads make of that: L2-normalised features."""
+        self.representation.eval()
+        with torch.no_grad():
+            heads = nn.Sequential(*list(self.representation.children())[1:])
+            return on_sphere(heads(features.to(self.device)))
+
+    def assign(self, images: Rows) -> Assigned:
         """The nearest centroid of each image, how far it is and how near a boundary; on the CPU."""
         return place(self.transform(images), self.centroids)
 
 
 def place(features: Float[Tensor, "n d"], centroids: Float[Tensor, "K d"]) -> Assigned:
-    """Features -> nearest centroid, distance to it, boundary ratio, next centroid; on the CPU."""
+    """Features -> nearest centroid, distance to it, boundary ratio, next centroid; on the CPU.
+
+    With one centroid there is no boundary: every ratio is 0, and the next cluster is the same one.
+    """
     distances = torch.cdist(features, centroids, compute_mode="donot_use_mm_for_euclid_dist")
     nearest = distances.min(dim=1)
     runners_up = distances.scatter(1, nearest.indices.unsqueeze(1), torch.inf).argmin(dim=1)
-    ratios = boundary_ratio(features, centroids, nearest.indices)
+    alone = len(centroids) == 1
+    ratios = torch.zeros_like(nearest.values) if alone else boundary_ratio(features, centroids, nearest.indices)
     return Assigned(nearest.indices.cpu(), nearest.values.cpu(), ratios.cpu(), runners_up.cpu())

@@ -1,7 +1,7 @@
 """A run folder and its files. Everything is written whole: to a temporary file, flushed to the disk, then renamed.
 
 recipe.yaml  events.jsonl  checkpoints/  model.safetensors + config.json  assignments.csv  skipped.csv
-clusters.png  report.html, and log/ where the recipe asks for one
+clusters.png  report.html, and log/ where the recipe asks for one; cache/ of images that are too many for the memory
 """
 
 import json
@@ -28,6 +28,7 @@ class RunFolder:
         self.events = self.path / "events.jsonl"
         self.checkpoints = self.path / "checkpoints"
         self.log = self.path / "log"
+        self.cache = self.path / "cache"
         self.model = self.path / "model.safetensors"
         self.config = self.path / "config.json"
         self.assignments = self.path / "assignments.csv"
@@ -55,7 +56,8 @@ class RunFolder:
             raise InputError(f"{self.path} holds no run to resume; leave out --resume to start one.")
         if not resume and self.holds_a_run():
             raise InputError(f"{self.path} holds a run already; add --resume to go on with it, or choose another --out.")
-        if not resume and self.path.exists() and any(place.name not in (LOCK, "checkpoints") for place in self.path.iterdir()):
+        own = (LOCK, "checkpoints", "cache")  # what a run makes before it begins
+        if not resume and self.path.exists() and any(place.name not in own for place in self.path.iterdir()):
             raise InputError(f"{self.path} is not empty and holds no run; choose another --out.")
 
     @contextmanager
@@ -108,12 +110,12 @@ def replacing(path: Path) -> Iterator[Path]:
         with open(draft, "rb") as written:
             os.fsync(written.fileno())
         draft.replace(path)
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
     finally:
         draft.unlink(missing_ok=True)
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """The new name reaches the disk too, where the system can be asked for it."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
@@ -146,7 +148,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         if real.exists():
             real.rmdir()  # it is empty
         draft.rename(real)
-        _flush_folder(real.parent)
+        flush_folder(real.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

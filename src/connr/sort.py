@@ -50,6 +50,8 @@ def sort(folder: RunFolder, out: Path, *, copy: bool = False, pictures: Path | N
     """
     config = read_config(folder)
     clusters = config["recipe"].clusters
+    if config["recipe"].takes_features:
+        raise InputError(f"{folder.path} is a run on rows of features, not on a folder: there are no pictures to sort.")
     rows = _assignments(folder, clusters)
     source = _source(folder, pictures, str(config["data"]))
     check_new(out)
@@ -127,6 +129,6 @@ def _source(folder: RunFolder, pictures: Path | None, was_at: str) -> Path:
         return pictures.absolute()
     if Path(was_at).is_absolute() and Path(was_at).is_dir():
         return Path(was_at)
-    if not Path(was_at).is_absolute() or Path(was_at).suffix == ".npz":
+    if not Path(was_at).is_absolute() or Path(was_at).suffix in (".npz", ".npy", ".parquet"):
         raise InputError(f"{folder.path} is a run on {was_at or 'an array'}, not on a folder: there are no pictures to sort.")
     raise InputError(f"the pictures of {folder.path} were in {was_at}, which is not there; say where with --pictures.")

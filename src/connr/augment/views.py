@@ -10,6 +10,7 @@ from torch import Tensor
 from connr.augment import colour, fused, geometry
 from connr.augment.blur import blur
 from connr.augment.onto import onto
+from connr.augment.socket import Views
 
 # Pixels that go through a sequence of operations together on a CPU. Of fewer, each operation finds more in the cache; of more
 # there are fewer calls; and above these the system takes memory back between the calls, 5,000 page faults a batch.
@@ -37,7 +38,7 @@ class Drawn(NamedTuple):
         return Drawn(*(None if part is None else part[share] for part in self))
 
 
-class Augment:
+class Augment(Views):
     """A random view of each image of a batch; two calls make the two views.
 
     Args:
@@ -92,12 +93,9 @@ class Augment:
         """The plain image as the network sees it, for features."""
         return self._in_parts(images, lambda rows: _floats(images[rows]), NORMALISED_AT_ONCE)
 
-    def __call__(self, images: UInt8[Tensor, "b c h w"], generator: torch.Generator) -> Float[Tensor, "b c h w"]:
-        """One view (b c h w) of each image, all draws from `generator`, a CPU one."""
-        return self.apply(images, self.draw(len(images), (images.shape[2], images.shape[3]), generator))
-
-    def draw(self, count: int, size: tuple[int, int], generator: torch.Generator) -> Drawn:
-        """The parameters of one view of `count` images of `size`, on the CPU, so that every device and rank has the same."""
+    def draw(self, count: int, shape: tuple[int, ...], generator: torch.Generator) -> Drawn:
+        """The parameters of one view of `count` images (c h w), on the CPU, so that every device and rank has the same."""
+        size = (shape[1], shape[2])
         boxes = flipped = matrices = knots = factors = order = jittered = greyed = sigmas = blurred = solarised = None
         if self.crop_scale:
             boxes = geometry.draw_crops(count, size, self.crop_scale, self.crop_ratio, generator)

@@ -60,7 +60,7 @@ def show_data(
 ) -> None:
     """Draws images as the run will see them, and views of each in both stages: to look at before training for hours."""
     from connr import recipe as recipes
-    from connr.data import open_images
+    from connr.data import open_for
     from connr.data.named import named_in
     from connr.report.views import view_sheet
     from connr.run_folder import write_bytes
@@ -71,13 +71,9 @@ def show_data(
         raise InputError(f"--out {out}: there is no folder {out.parent}.")
     asked = (settings or []) + (["data.labels_from_folders=true"] if labels_from_folders else [])
     r = recipes.load(recipe or named_in(data) or "photos", asked)
-    images = open_images(
-        data,
-        r.data.size,
-        r.data.channels,
-        labels_from_folders=r.data.labels_from_folders,
-        unreadable_at_most=r.data.unreadable_at_most,
-    )
+    if r.takes_features:
+        raise InputError("rows of features are no images to be shown.")
+    images = open_for(r, data, labels_from_folders=r.data.labels_from_folders)
     write_bytes(out, view_sheet(images, r, count))
     left_out = f", {len(images.skipped):,} left out" if images.skipped else ""
     console().print(f"{len(images):,} images at {r.data.size} px{left_out}. To look at: {out}", highlight=False)

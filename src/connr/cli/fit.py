@@ -16,10 +16,14 @@ if TYPE_CHECKING:
 
 @app.command()
 def fit(
-    data: Annotated[str, typer.Argument(help="A folder of pictures, an .npz with `images`, or a name: `connr data list`.")],
+    data: Annotated[
+        str,
+        typer.Argument(help="A folder of pictures, an .npz with `images` or `features`, .npy, .parquet; `connr data list`."),
+    ],
     clusters: Annotated[int | None, typer.Option(min=2, help="How many clusters; a recipe may know.")] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="A name of `connr recipes list`, or a YAML file; default the data's own, else photos.")
+        str | None,
+        typer.Option(help="A name of `connr recipes list`, or a YAML file; default the data's own, features or photos."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/DATA-N.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
@@ -42,25 +46,21 @@ def fit(
     settings = (settings or []) + (["data.labels_from_folders=true"] if labels_from_folders else [])
     r = _recipe_of(data, recipe, settings, folder if resume else None, clusters=clusters, seed=seed)
 
-    from connr import run
-    from connr.data import open_images
+    from connr import experiment, run
+    from connr.data import open_for
     from connr.report import page
     from connr.report.progress import ProgressBar
     from connr.report.sheet import cluster_sheet
     from connr.run_folder import write_bytes
 
     screen = Console(quiet=True) if quiet else console()
-    images = open_images(
-        data,
-        r.data.size,
-        r.data.channels,
-        labels_from_folders=r.data.labels_from_folders,
-        leave_out=folder.path,
-        unreadable_at_most=r.data.unreadable_at_most,
-    )
+    images = open_for(r, data, labels_from_folders=r.data.labels_from_folders, leave_out=folder.path, cache=folder.cache)
     r = run.fitted_to(r, len(images))
+    what = "rows of features" if r.takes_features else f"images at {r.data.size} px"
+    if said := experiment.what_is_at_hand(r):
+        screen.print(said)
     screen.print(
-        f"{len(images):,} images at {r.data.size} px into {r.clusters} clusters: {r.train.epochs} epochs, "
+        f"{len(images):,} {what} into {r.clusters} clusters: {r.train.epochs} epochs, "
         f"the first {r.t0} without neighbours. Run folder: {folder.path}",
         highlight=False,
     )
@@ -80,7 +80,8 @@ def fit(
         raise fault
     if not speaks():
         return
-    write_bytes(folder.picture, cluster_sheet(images.images, fitted.assigned, len(fitted.model.centroids)))
+    if not r.takes_features:
+        write_bytes(folder.picture, cluster_sheet(images.images, fitted.assigned, len(fitted.model.centroids)))
     page.write(folder, images, device=device)
     if images.labelled:
         print_scores(run.evaluate(folder), screen)
@@ -89,14 +90,16 @@ def fit(
 
 def _recipe_of(data: str, name: str | None, settings: list[str], resumed: Any, **changes: Any) -> "Recipe":
     """The recipe asked for; to resume, the run's own unless one is asked for; else the one named like the data, or photos."""
-    from connr import recipe
+    from connr import experiment, recipe
 
     asked = bool(name or settings or any(value is not None for value in changes.values()))
     if resumed and not asked:
         return recipe.load(str(resumed.recipe))
+    from connr.data import holds_features
     from connr.data.named import named_in
 
-    r = recipe.load(name or named_in(data) or "photos", settings, **changes)
+    own = named_in(data) or ("features" if holds_features(data) else "photos")
+    r = experiment.chosen(name or own, settings, **changes)
     if r.clusters is None:
         raise InputError("the number of clusters is not given; add --clusters K.")
     return r

@@ -1,5 +1,7 @@
-"""What is done with a finished run: `connr predict`, `evaluate`, `export`, `sort`."""
+"""What is done with a finished run: `connr predict`, `evaluate`, `neighbours`, `export`, `sort`."""
 
+import csv
+import io
 import json
 import os
 import sys
@@ -87,6 +89,34 @@ def evaluate(
         typer.echo(json.dumps(scores))
     else:
         print_scores(scores, console())
+
+
+@app.command()
+def neighbours(
+    run_folder: Run,
+    image: Annotated[str, typer.Option(help="A path as assignments.csv has it, or a picture that is new.")],
+    count: Annotated[int, typer.Option(help="Neighbours of each kind.")] = 10,
+    sheet: Annotated[Path | None, typer.Option(help="A .png to write, with the pictures.")] = None,
+    data: Annotated[str | None, typer.Option(help="The images of the run, if they moved.")] = None,
+    device: Device = "auto",
+) -> None:
+    """The pictures of a run nearest to one: by their relations (contextual) and by cosine; CSV on standard output."""
+    from connr.predict import neighbours as near
+    from connr.run_folder import RunFolder, write_bytes
+
+    if sheet and (sheet.suffix.lower() != ".png" or not sheet.parent.is_dir()):
+        raise InputError(f"--sheet {sheet} should be a .png in a folder that is there.")
+    found = near.neighbours(RunFolder(run_folder), image, count, data, device)
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([near.COLUMNS, *found.table()])
+    typer.echo(text.getvalue().encode(errors="surrogateescape"), nl=False)  # names of files need not be UTF-8
+    notes = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
+    if found.purity:
+        shares = ", ".join(f"{way} {share:.4f}" for way, share in found.purity.items())
+        notes.print(f"Of the neighbours of all {len(found.rows.names):,} images, so many have their label: {shares}.")
+    if sheet:
+        write_bytes(sheet, near.sheet(found))
+        notes.print(f"Pictures: {sheet}")
 
 
 @app.command()

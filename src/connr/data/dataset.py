@@ -12,46 +12,57 @@ from torch import Tensor
 
 from connr.data.folder import fitted, read_picture
 from connr.data.image_set import UNLABELLED, ImageSet, Skipped
+from connr.data.room import Room, settle
 from connr.errors import InputError
 
 IMAGE_KEYS, LABEL_KEYS = ("image", "img", "images", "pixel_values"), ("label", "labels", "fine_label")
 
 
-def read_dataset(data: Any, size: int, channels: int) -> ImageSet:
+def read_dataset(data: Any, size: int, channels: int, room: Room = Room()) -> ImageSet:  # noqa: B008 - it never changes
     """Every item once, in order; images may differ in size.
 
     Args:
         data: items are images, (image, label, ...), or mappings with `image` and `label`. An image is a PIL image, the path
             of one, a uint8 array [h,w] or [h,w,c], or a tensor [h,w] or [c,h,w], uint8 or float in 0..1 as `ToTensor` makes.
         size, channels: of the result; the central square of each image is resized.
+        room: where the pixels go; without a length, into memory.
 
     Raises:
         InputError: there are no items, or one is no image; naming it and what it is.
     """
     if isinstance(data, Mapping):
         raise InputError(f"DATA is a mapping of {', '.join(map(str, data))}: give one of them.")
-    names, images, labels, skipped = list[str](), list[Tensor](), list[int](), list[Skipped]()
-    for index, item in enumerate(_items(data)):
-        picture, label = _parts(item)
-        pixels = _pixels(picture, size, channels, index)
-        name = str(picture) if isinstance(picture, str | Path) else str(index)
-        if isinstance(pixels, str):
-            skipped.append(Skipped(name, pixels))
-            continue
-        names.append(name)
-        images.append(pixels)
-        labels.append(UNLABELLED if label is None else _integer(label, index))
-    if not images:
+    names, labels, skipped = list[str](), list[int](), list[Skipped]()
+
+    def readable() -> Iterator[Tensor]:
+        for index, item in enumerate(_items(data)):
+            picture, label = _parts(item)
+            pixels = _pixels(picture, size, channels, index)
+            name = str(picture) if isinstance(picture, str | Path) else str(index)
+            if isinstance(pixels, str):
+                skipped.append(Skipped(name, pixels))
+                continue
+            names.append(name)
+            labels.append(UNLABELLED if label is None else _integer(label, index))
+            yield pixels
+
+    rows = readable() if _counted(data) else list(readable())
+    images = settle(rows, (len(data if _counted(data) else names), channels, size, size), room)
+    if not names:
         first = f"; the first, {skipped[0].path}: {skipped[0].reason}" if skipped else ""
         raise InputError(f"the {type(data).__name__} holds no images{first}.")
-    return ImageSet(torch.stack(images), names, torch.tensor(labels), _class_names(data, labels), skipped)
+    return ImageSet(images, names, torch.tensor(labels), _class_names(data, labels), skipped)
 
 
 def _items(data: Any) -> Iterator[Any]:
     """By index where there is a length: torch's map-style data sets need not stop by themselves."""
-    if hasattr(data, "__len__") and hasattr(data, "__getitem__"):
+    if _counted(data):
         return (data[index] for index in range(len(data)))
     return iter(data)
+
+
+def _counted(data: Any) -> bool:
+    return hasattr(data, "__len__") and hasattr(data, "__getitem__")
 
 
 def _parts(item: Any) -> tuple[Any, Any]:

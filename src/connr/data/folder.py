@@ -2,13 +2,9 @@
 
 import os
 import stat
-import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,21 +12,17 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from connr.data.ahead import read_ahead
 from connr.data.image_set import UNLABELLED, ImageSet, Skipped
+from connr.data.room import Kept, Room, claimed, key, recalled, remember, settle, stored
+from connr.data.rows import Rows
 from connr.errors import InputError
+from connr.recipe.side import interpolation_of
 from connr.run_folder import RunFolder
 
 UNREADABLE_AT_MOST = 0.1  # of the pictures; more is taken for a mistake
+AHEAD = 1024  # pictures that may wait, decoded, for their place
 BACKGROUND = (255, 255, 255)  # under transparent pixels
-
-
-class Read(NamedTuple):
-    """Pictures that could be read: their places in the list they were asked for in, names, pixels; and the others."""
-
-    rows: list[int]
-    names: list[str]
-    images: UInt8[Tensor, "n c s s"]
-    skipped: list[Skipped]
 
 
 def read_folder(
@@ -40,6 +32,7 @@ def read_folder(
     labels_from_folders: bool,
     leave_out: Path | None,
     threads: int | None = None,
+    room: Room = Room(),  # noqa: B008 - it never changes
     unreadable_at_most: float = UNREADABLE_AT_MOST,
 ) -> ImageSet:
     """Every file with the ending of a picture format, in order of path.
@@ -50,6 +43,7 @@ def read_folder(
         labels_from_folders: the name of the folder a picture lies in becomes its label; right in `folder` it has none.
         leave_out: a folder that is not read.
         threads: that decode; None for one a core.
+        room: where the pixels go.
         unreadable_at_most: the share of the pictures that may be left out because they cannot be read.
 
     Raises:
@@ -58,49 +52,64 @@ def read_folder(
     paths = sorted(pictures(folder, leave_out))
     if not paths:
         raise InputError(f"{folder} holds no pictures (.jpg, .png, .webp, ...), in no subfolder either.")
-    read = read_pictures(paths, folder, size, channels, threads, unreadable_at_most)
-    places = [Path(name).parent.name if labels_from_folders else "" for name in read.names]
+    images, names, skipped = read_pictures(folder, paths, size, channels, threads, room, unreadable_at_most)
+    places = [Path(name).parent.name if labels_from_folders else "" for name in names]
     class_names = sorted(set(places) - {""})
     if labels_from_folders and not class_names:
         raise InputError(f"{folder} has no subfolders with pictures to take labels from.")
     index = {name: at for at, name in enumerate(class_names)} | {"": UNLABELLED}
-    return ImageSet(read.images, read.names, torch.tensor([index[place] for place in places]), class_names, read.skipped)
+    return ImageSet(images, names, torch.tensor([index[place] for place in places]), class_names, skipped)
 
 
 def read_pictures(
-    paths: list[Path], below: Path, size: int, channels: int, threads: int | None = None, at_most: float = UNREADABLE_AT_MOST
-) -> Read:
-    """The pictures at `paths`, named from the folder `below` on.
+    folder: Path,
+    paths: list[Path],
+    size: int,
+    channels: int,
+    threads: int | None = None,
+    room: Room = Room(),  # noqa: B008 - it never changes
+    unreadable_at_most: float = UNREADABLE_AT_MOST,
+) -> tuple[Rows, list[str], list[Skipped]]:
+    """The pixels of those pictures of a folder that can be read, their names from there on, and those that cannot.
 
     Raises:
-        InputError: none, or more than the share `at_most` of them, cannot be read.
+        InputError: none, or more than the share `unreadable_at_most` of them, cannot be read.
     """
-    images = torch.empty(len(paths), channels, size, size, dtype=torch.uint8)
-    rows, skipped = list[int](), list[Skipped]()
-    read = partial(read_picture, size=size, channels=channels)
-    with quiet_pillow(), ThreadPoolExecutor(threads or os.cpu_count()) as pool:  # it decodes without the interpreter lock
-        for index, pixels in enumerate(pool.map(read, paths)):
-            if isinstance(pixels, str):
-                skipped.append(Skipped(str(paths[index].relative_to(below)), pixels))
-            else:
-                images[len(rows)] = pixels
-                rows.append(index)
-    if len(skipped) > at_most * len(paths) or not rows:
+    images, names, skipped = _decoded(folder, paths, size, channels, threads, room)
+    if len(skipped) > unreadable_at_most * len(paths) or not names:
         first = "\n".join(f"  {path}: {reason}" for path, reason in skipped[:5])
         raise InputError(
-            f"{len(skipped)} of {len(paths)} pictures in {below} cannot be read; remove them, or let more be left out: "
+            f"{len(skipped)} of {len(paths)} pictures in {folder} cannot be read; remove them, or let more be left out: "
             f"--set data.unreadable_at_most=0.5. The first:\n{first}"
         )
-    return Read(rows, [str(paths[index].relative_to(below)) for index in rows], images[: len(rows)], skipped)
+    return images, names, skipped
 
 
-@contextmanager
-def quiet_pillow() -> Iterator[None]:
-    """Inside, Pillow does not warn of what it reads in spite of its faults. To be put around threads, not into them."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        warnings.filterwarnings("ignore", ".* image format is deprecated", DeprecationWarning)
-        yield
+def _decoded(
+    folder: Path, paths: list[Path], size: int, channels: int, threads: int | None, room: Room
+) -> tuple[Rows, list[str], list[Skipped]]:
+    """The pixels of those that can be read, their names, and those that cannot."""
+    names, skipped, shape = list[str](), list[Skipped](), (len(paths), channels, size, size)
+
+    def readable() -> Iterator[Tensor]:
+        named = ((str(path.relative_to(folder)), path) for path in paths)
+        for name, pixels in read_ahead(named, partial(read_picture, size=size, channels=channels), AHEAD, threads):
+            if isinstance(pixels, str):
+                skipped.append(Skipped(name, pixels))
+            else:
+                names.append(name)
+                yield pixels
+
+    if room.cache is None or room.fits(shape):
+        return settle(readable(), shape, room), names, skipped
+    with claimed(room.cache):
+        name = key(folder, paths, size, channels)
+        if found := recalled(room.cache, name, shape):
+            images, kept = found
+            return images, kept.names, kept.skipped
+        images = stored(readable(), room.cache / f"{name}.rows", shape)
+        remember(room.cache, name, Kept(names, skipped))
+    return images, names, skipped
 
 
 def endings() -> set[str]:
@@ -150,7 +159,8 @@ def fitted(picture: Image.Image, size: int, channels: int) -> UInt8[Tensor, "c s
         plain = plain.convert(mode)
     side = min(plain.size)
     left, top = (plain.width - side) / 2, (plain.height - side) / 2
-    square = plain.resize((size, size), Image.Resampling.BILINEAR, (left, top, left + side, top + side))
+    filter_ = Image.Resampling[interpolation_of(size).upper()]
+    square = plain.resize((int(size), int(size)), filter_, (left, top, left + side, top + side))
     pixels = torch.from_numpy(np.array(square, dtype=np.uint8))
     return pixels.unsqueeze(0) if channels == 1 else pixels.permute(2, 0, 1).contiguous()
 

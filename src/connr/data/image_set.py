@@ -5,10 +5,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Int
 from torch import Tensor
 
+from connr.data.rows import Rows, parts
+
 UNLABELLED = -1
+AT_A_TIME = 4096  # images that are looked at together
 
 
 class Skipped(NamedTuple):
@@ -20,7 +23,7 @@ class Skipped(NamedTuple):
 
 @dataclass(frozen=True)
 class ImageSet:
-    """n images in memory.
+    """n images, in memory or in a file.
 
     Attributes:
         images: (n c h w) uint8, c = 1 or 3.
@@ -31,7 +34,7 @@ class ImageSet:
         source: where they came from, to come back to: an absolute path or a name of DATA; "" for arrays in memory.
     """
 
-    images: UInt8[Tensor, "n c h w"]
+    images: Rows
     names: list[str]
     labels: Int[Tensor, " n"]
     class_names: list[str] = field(default_factory=list)
@@ -49,17 +52,18 @@ class ImageSet:
     def fingerprint(self) -> str:
         """The same for the same pixels under the same names, whatever the labels."""
         digest = hashlib.blake2b("\0".join(self.names).encode(errors="surrogateescape"), digest_size=16)
-        digest.update(self.images.contiguous().numpy().data)
+        for part in parts(self.images, AT_A_TIME):
+            digest.update(part.contiguous().numpy().data)
         return digest.hexdigest()
 
     def statistics(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation per channel in [0, 1] units; a std of at least one grey level of 255."""
         n, c, h, w = self.images.shape
+        counts = torch.zeros(c, 256, dtype=torch.int64)
+        for part in parts(self.images, AT_A_TIME):
+            counts += torch.stack([torch.bincount(part[:, channel].flatten(), minlength=256) for channel in range(c)])
+        share = counts.double() / (n * h * w)
         levels = torch.arange(256, dtype=torch.float64) / 255
-        means, deviations = [], []
-        for channel in range(c):
-            share = torch.bincount(self.images[:, channel].flatten(), minlength=256).double() / (n * h * w)
-            mean = (share * levels).sum()
-            means.append(float(mean))
-            deviations.append(max(float((share * (levels - mean) ** 2).sum().sqrt()), 1 / 255))
-        return means, deviations
+        means = (share * levels).sum(dim=1)
+        deviations = (share * (levels - means.unsqueeze(1)) ** 2).sum(dim=1).sqrt().clamp(min=1 / 255)
+        return means.tolist(), deviations.tolist()

@@ -8,14 +8,23 @@ import numpy as np
 import torch
 
 from connr.data import cifar, imagenet, stl
-from connr.data.folder import pictures, read_pictures
+from connr.data.folder import UNREADABLE_AT_MOST, pictures, read_pictures
 from connr.data.image_set import ImageSet
 from connr.data.named import KNOWN, Broken, root_of
 from connr.data.pixels import in_channels, resized
+from connr.data.room import Room, settle
+from connr.data.rows import Rows
 from connr.errors import InputError
 
 
-def read_named(data: str, size: int, channels: int, threads: int | None = None, unreadable_at_most: float = 0.1) -> ImageSet:
+def read_named(
+    data: str,
+    size: int,
+    channels: int,
+    threads: int | None = None,
+    room: Room = Room(),  # noqa: B008 - it never changes
+    unreadable_at_most: float = UNREADABLE_AT_MOST,
+) -> ImageSet:
     """`NAME` or `NAME:ROOT` -> its images, with the splits of the paper.
 
     CIFAR-10 and CIFAR-20: train and test. STL-10: all 113,000; the 13,000 of train and test come first and have labels, the
@@ -29,28 +38,25 @@ def read_named(data: str, size: int, channels: int, threads: int | None = None, 
     try:
         if name in cifar.FILES:
             pixels, known, class_names = cifar.read(name, root)
-            images = in_channels(resized(torch.from_numpy(pixels).permute(0, 3, 1, 2), size), channels)
+            images: Rows = in_channels(resized(torch.from_numpy(pixels).permute(0, 3, 1, 2), size), channels)
             labels = torch.from_numpy(known)
         elif name == "stl10":
-            images, labels, class_names = stl.read(root, size, channels)
+            labels, class_names = stl.labels(root), stl.class_names(root)
+            images = settle(stl.rows(root, size, channels), (len(labels), channels, size, size), room)
         else:
-            return _of_folders(imagenet.class_folders(name, root), source, size, channels, threads, unreadable_at_most)
+            folders = imagenet.class_folders(name, root)
+            paths = [path for folder in folders.values() for path in sorted(pictures(folder, None))]
+            if not paths:
+                raise Broken("its class folders hold no pictures")
+            below = next(iter(folders.values())).parent
+            images, names, skipped = read_pictures(below, paths, size, channels, threads, room, unreadable_at_most)
+            index = {folder.name: label for label, folder in enumerate(folders.values())}
+            labels = torch.tensor([index[Path(each).parts[0]] for each in names])
+            return ImageSet(images, names, labels, list(folders), skipped, source)
     except Broken as fault:
         what = f"{name} is not whole in {root}: {fault}"
         raise InputError(f"{what}; connr data check {name} --root {root} says how to get it.") from fault
     return ImageSet(images, [str(index) for index in range(len(images))], labels, class_names, source=source)
-
-
-def _of_folders(
-    folders: dict[str, Path], source: str, size: int, channels: int, threads: int | None, unreadable_at_most: float
-) -> ImageSet:
-    paths = [(path, label) for label, folder in enumerate(folders.values()) for path in sorted(pictures(folder, None))]
-    if not paths:
-        raise Broken("its class folders hold no pictures")
-    below = next(iter(folders.values())).parent
-    read = read_pictures([path for path, _ in paths], below, size, channels, threads, unreadable_at_most)
-    labels = torch.tensor([paths[index][1] for index in read.rows])
-    return ImageSet(read.images, read.names, labels, list(folders), read.skipped, source)
 
 
 class Found(NamedTuple):

@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import Tensor
 
+from connr.recipe.side import interpolation_of
+
 
 def resized(images: UInt8[Tensor, "n c h w"], size: int) -> UInt8[Tensor, "n c s s"]:
     """The central square, brought to size x size with antialiasing."""
@@ -15,7 +17,8 @@ def resized(images: UInt8[Tensor, "n c h w"], size: int) -> UInt8[Tensor, "n c s
     if side == size:
         return square.contiguous()
     chunks = square.contiguous().split(1024)
-    return torch.cat([F.interpolate(chunk, (size, size), mode="bilinear", antialias=True) for chunk in chunks])
+    mode = interpolation_of(size)
+    return torch.cat([F.interpolate(chunk, (int(size), int(size)), mode=mode, antialias=True) for chunk in chunks])
 
 
 def in_channels(images: UInt8[Tensor, "n c h w"], channels: int) -> UInt8[Tensor, "n d h w"]:

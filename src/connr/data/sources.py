@@ -16,6 +16,7 @@ from connr.data.image_set import UNLABELLED, ImageSet
 from connr.data.named import NAMED, named_in
 from connr.data.paper import read_named
 from connr.data.pixels import in_channels, resized
+from connr.data.room import Room
 from connr.errors import InputError
 
 
@@ -27,6 +28,7 @@ def open_images(
     labels_from_folders: bool = False,
     leave_out: Path | None = None,
     threads: int | None = None,
+    room: Room = Room(),  # noqa: B008 - it never changes
     unreadable_at_most: float = UNREADABLE_AT_MOST,
 ) -> ImageSet:
     """Reads all images, brought to size x size pixels and the given channels.
@@ -40,6 +42,7 @@ def open_images(
         labels_from_folders: take the name of the folder a picture lies in as its label.
         leave_out: a folder inside DATA that is not read: the run's own output.
         threads: that decode pictures; None for one a core.
+        room: where decoded pictures go. Arrays stay in memory, where they come from.
         unreadable_at_most: the share of a folder's pictures that may be left out because they cannot be read.
 
     Raises:
@@ -50,20 +53,20 @@ def open_images(
     if not isinstance(data, str | Path):
         if not (hasattr(data, "__getitem__") or hasattr(data, "__iter__")):
             raise InputError(f"DATA is a {type(data).__name__}: it should be an array, a data set, a folder or an .npz file.")
-        return read_dataset(data, size, channels)
+        return read_dataset(data, size, channels, room)
     if not str(data):
-        raise InputError(f"DATA is empty: it should be a folder of pictures, an .npz file or {', '.join(NAMED)}, hf:NAME.")
+        raise InputError(f"DATA is empty: it should be a folder of pictures, an .npz file or {', '.join(NAMED)}.")
     if labels_from_folders and not Path(data).is_dir():
         raise InputError(f"{data} is no folder, so there are no subfolders to take labels from.")
     if name := named_in(data):
         if name == "digits":
             return replace(digits(size, channels), source=name)
-        return read_named(str(data), size, channels, threads, unreadable_at_most)
+        return read_named(str(data), size, channels, threads, room, unreadable_at_most)
     if str(data).startswith(HUB) and not Path(data).exists():
-        return replace(read_hub(str(data), size, channels), source=str(data))
+        return replace(read_hub(str(data), size, channels, room), source=str(data))
     path = Path(data)
     if path.is_dir():
-        found = read_folder(path, size, channels, labels_from_folders, leave_out, threads, unreadable_at_most)
+        found = read_folder(path, size, channels, labels_from_folders, leave_out, threads, room, unreadable_at_most)
         return replace(found, source=str(path.resolve()))
     if path.suffix == ".npz" and path.is_file():
         return replace(read_npz(path, size, channels), source=str(path.resolve()))

@@ -1,5 +1,6 @@
 """STL-10 as it is distributed: raw bytes, each image channel by channel and column by column."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,30 +17,32 @@ PARTS = ("train", "test", "unlabeled")
 AT_A_TIME = 1000  # images
 
 
-def read(root: Path, size: int, channels: int) -> tuple[UInt8[Tensor, "n c s s"], Int[Tensor, " n"], list[str]]:
-    """Images of all three parts at `size`, labels (-1 for the unlabelled part, which is last) and class names.
+def rows(root: Path, size: int, channels: int) -> Iterator[UInt8[Tensor, "c s s"]]:
+    """The images of all three parts, one after the other, at `size`."""
+    for part, count in zip(PARTS, sizes(root), strict=True):
+        with open(root / FOLDER / f"{part}_X.bin", "rb") as file:
+            for first in range(0, count, AT_A_TIME):
+                raw = np.fromfile(file, np.uint8, min(AT_A_TIME, count - first) * 3 * SIDE * SIDE)
+                columns = torch.from_numpy(raw).view(-1, 3, SIDE, SIDE)
+                yield from in_channels(resized(columns.mT, size), channels)
+
+
+def labels(root: Path) -> Int[Tensor, " n"]:
+    """0 to 9, and -1 for the part that has none, which is last.
 
     Raises:
         Broken: a file is missing or not as it is distributed.
     """
-    counts = sizes(root)
-    images = torch.empty(sum(counts), channels, size, size, dtype=torch.uint8)
-    labels = torch.full((sum(counts),), UNLABELLED)
-    start = 0
-    for part, count in zip(PARTS, counts, strict=True):
-        with open(root / FOLDER / f"{part}_X.bin", "rb") as file:
-            for first in range(start, start + count, AT_A_TIME):
-                here = slice(first, min(first + AT_A_TIME, start + count))
-                raw = np.fromfile(file, np.uint8, (here.stop - here.start) * 3 * SIDE * SIDE)
-                columns = torch.from_numpy(raw).view(-1, 3, SIDE, SIDE)
-                images[here] = in_channels(resized(columns.mT, size), channels)
-        if part != "unlabeled":
-            known = np.fromfile(root / FOLDER / f"{part}_y.bin", np.uint8).astype(np.int64)
-            if len(known) != count or not 1 <= known.min() <= known.max() <= 10:
-                raise Broken(f"{FOLDER}/{part}_y.bin should have {count} labels of 1 to 10")
-            labels[start : start + count] = torch.from_numpy(known - 1)
-        start += count
-    return images, labels, class_names(root)
+    found = []
+    for part, count in zip(PARTS, sizes(root), strict=True):
+        if part == "unlabeled":
+            found.append(torch.full((count,), UNLABELLED))
+            continue
+        known = np.fromfile(root / FOLDER / f"{part}_y.bin", np.uint8).astype(np.int64)
+        if len(known) != count or not 1 <= known.min() <= known.max() <= 10:
+            raise Broken(f"{FOLDER}/{part}_y.bin should have {count} labels of 1 to 10")
+        found.append(torch.from_numpy(known - 1))
+    return torch.cat(found)
 
 
 def sizes(root: Path) -> list[int]:

@@ -1,31 +1,35 @@
 """Pictures a chunk at a time, in order, decoded ahead by threads: any number of paths in bounded memory."""
 
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from jaxtyping import UInt8
 from torch import Tensor
 
-from connr.data.folder import pictures, quiet_pillow, read_picture
+from connr.data.ahead import read_ahead
+from connr.data.folder import pictures, read_picture
 from connr.data.hub import HUB
 from connr.data.image_set import ImageSet, Skipped
 from connr.data.named import NAMED, named_in
+from connr.data.opening import open_for
 from connr.data.sources import open_images
 from connr.errors import InputError
+from connr.recipe import Recipe
 
 CHUNKS_AHEAD = 2  # decoded while the network is busy with an earlier one
 
 
 class Chunk(NamedTuple):
-    """Some images in a row: their names, their pixels, and the files before or among them that were left out."""
+    """Some images in a row: their names, their pixels, and the files before or among them that were left out.
+
+    images: (n c h w) uint8; or rows of features (n d).
+    """
 
     names: list[str]
-    images: UInt8[Tensor, "n c h w"]
+    images: Tensor
     skipped: list[Skipped]
 
 
@@ -34,6 +38,16 @@ class Stream(NamedTuple):
 
     chunks: Iterator[Chunk]
     total: int | None
+
+
+def stream_for(r: Recipe, data: str | Path | Iterable[str], chunk_size: int) -> Stream:
+    """As `open_stream`, of what the recipe is for: images at its size, or rows of features."""
+    if not r.takes_features:
+        return open_stream(data, r.data.side, r.data.channels, chunk_size)
+    if not isinstance(data, str | Path):
+        raise InputError("this model takes rows of features, not pictures: DATA should be an .npz, .npy or .parquet file.")
+    whole = open_for(r, data)
+    return Stream(_cut(whole, chunk_size), len(whole))
 
 
 def open_stream(data: str | Path | Iterable[str], size: int, channels: int, chunk_size: int) -> Stream:
@@ -93,7 +107,7 @@ def _cut(images: ImageSet, chunk_size: int) -> Iterator[Chunk]:
 def _decoded(named: Iterable[tuple[str, Path]], size: int, channels: int, chunk_size: int) -> Iterator[Chunk]:
     names, rows, skipped, found = list[str](), list[Tensor](), list[Skipped](), 0
     first = None
-    for name, pixels in _read_ahead(named, size, channels, CHUNKS_AHEAD * chunk_size):
+    for name, pixels in read_ahead(named, partial(read_picture, size=size, channels=channels), CHUNKS_AHEAD * chunk_size):
         if isinstance(pixels, str):
             skipped.append(Skipped(name, pixels))
             first = first or skipped[0]
@@ -111,21 +125,3 @@ def _decoded(named: Iterable[tuple[str, Path]], size: int, channels: int, chunk_
     if rows or skipped:
         empty = torch.empty(0, channels, size, size, dtype=torch.uint8)
         yield Chunk(names, torch.stack(rows) if rows else empty, skipped)
-
-
-def _read_ahead(named: Iterable[tuple[str, Path]], size: int, channels: int, ahead: int) -> Iterator[tuple[str, Tensor | str]]:
-    """Each name with its pixels or the reason why there are none, in order; at most `ahead` pictures are held."""
-    pending = deque[tuple[str, "Future[Tensor | str]"]]()
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        with quiet_pillow():
-            for name, path in named:
-                pending.append((name, pool.submit(read_picture, path, size, channels)))
-                if len(pending) == ahead:
-                    name, reading = pending.popleft()
-                    yield name, reading.result()
-            while pending:
-                name, reading = pending.popleft()
-                yield name, reading.result()
-    finally:  # also when whoever reads has stopped
-        pool.shutdown(cancel_futures=True)

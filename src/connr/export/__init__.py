@@ -36,8 +36,9 @@ def export(folder: RunFolder, to: str, out: Path) -> str:
     r, model = run.load_model(folder, "cpu")
     if to == "onnx":
         off = save_onnx(r, model, str(run.read_config(folder)["data"]), out)
-        shape = f"[n,{r.data.size},{r.data.size},{r.data.channels}]"
-        return f"{out}: images uint8 {shape} -> features, cluster, distance; differs from torch by {off:.0e} at most"
+        shape = f"images uint8 [n,{r.data.size},{r.data.size},{r.data.channels}]"
+        shape = f"rows float32 [n,{r.data.features}]" if r.takes_features else shape
+        return f"{out}: {shape} -> features, cluster, distance; differs from torch by {off:.0e} at most"
     if to == "hub":
         save_for_hub(r, model, folder, out)
         return f"{out}: config.json, model.safetensors, README.md; upload it with: hf upload USER/NAME {out}"

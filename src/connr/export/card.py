@@ -31,7 +31,7 @@ fitted on have in common, which need not be what you are after.
 from connr import ConNR
 
 model = ConNR.load("FOLDER")  # this folder, as downloaded
-clusters = model.predict("pictures/")
+clusters = model.predict("{data}")
 ```
 
 ```python
@@ -39,7 +39,7 @@ import torch
 from connr.export.hub import HubModel
 
 model = HubModel.from_pretrained("FOLDER")  # or USER/NAME
-images = torch.zeros(1, {size}, {size}, {channels}, dtype=torch.uint8)  # n h w c
+{given}
 features, cluster, distance = model(images)
 ```
 
@@ -61,11 +61,19 @@ def model_card(r: Recipe, folder: RunFolder) -> str:
         version=__version__,
         clusters=r.clusters,
         description=f"The recipe is for: {r.description}." if r.description else "",
-        size=r.data.size,
-        channels=r.data.channels,
+        data="features.npz" if r.takes_features else "pictures/",
+        given=_given(r),
         scores=_scored(folder),
         recipe=r.to_yaml(),
     )
+
+
+def _given(r: Recipe) -> str:
+    """What the model is given, as a line of Python."""
+    if r.takes_features:
+        return f"images = torch.zeros(1, {r.data.features})  # n d, rows of features"
+    size, channels = r.data.size, r.data.channels
+    return f"images = torch.zeros(1, {size}, {size}, {channels}, dtype=torch.uint8)  # n h w c"
 
 
 def _scored(folder: RunFolder) -> str:

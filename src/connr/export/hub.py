@@ -27,17 +27,21 @@ class HubModel(Deployed, PyTorchModelHubMixin, library_name="connr"):
 
     Args:
         recipe: as in config.json.
-        mean, std: per channel, in [0, 1] units.
+        mean, std: per channel, in [0, 1] units; of rows of features, per column.
+        backbone: of its pretrained backbone, as in config.json.
 
     Raises:
         InputError: the recipe is none.
     """
 
-    def __init__(self, recipe: dict[str, Any], mean: list[float], std: list[float]) -> None:
+    def __init__(
+        self, recipe: dict[str, Any], mean: list[float], std: list[float], backbone: dict[str, Any] | None = None
+    ) -> None:
         r = check(recipe, "config.json")
-        representation = experiment.build(r).representation
-        width = features_out(representation, r.data.channels, r.data.size)
-        super().__init__(representation, torch.zeros(r.clusters or 0, width), mean, std)
+        representation = experiment.whole(r, backbone)
+        shape = (r.data.features or 0,) if r.takes_features else (r.data.channels, r.data.size, r.data.size)
+        width = features_out(representation, *shape)
+        super().__init__(representation, torch.zeros(r.clusters or 0, width), mean, std, r.takes_features)
         self.eval()
 
     @classmethod

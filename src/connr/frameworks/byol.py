@@ -33,7 +33,7 @@ class BYOL(Framework):
         self.target = deepcopy(self.online).requires_grad_(False)
 
     def embed(
-        self, query_view: Float[Tensor, "b c h w"], key_view: Float[Tensor, "b c h w"]
+        self, query_view: Float[Tensor, "b ..."], key_view: Float[Tensor, "b ..."]
     ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
         queries = self.predictor(self.online(query_view))
         with torch.no_grad():

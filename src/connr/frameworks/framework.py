@@ -13,7 +13,7 @@ class Framework(nn.Module, ABC):
 
     @abstractmethod
     def embed(
-        self, query_view: Float[Tensor, "b c h w"], key_view: Float[Tensor, "b c h w"]
+        self, query_view: Float[Tensor, "b ..."], key_view: Float[Tensor, "b ..."]
     ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
         """Queries (b d) with gradient, and L2-normalised keys (b d) without."""
 
@@ -33,6 +33,12 @@ class Framework(nn.Module, ABC):
     @abstractmethod
     def representation(self) -> nn.Module:
         """Encoder and projector that are clustered in the end: images (n c h w) -> projections (n d)."""
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The trained encoder, without the projector."""
+        online: nn.Module = self.get_submodule("online.0")
+        return online
 
     @abstractmethod
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:

@@ -36,7 +36,7 @@ class MoCo(Framework):
         self._new_keys: list[Tensor] = []
 
     def embed(
-        self, query_view: Float[Tensor, "b c h w"], key_view: Float[Tensor, "b c h w"]
+        self, query_view: Float[Tensor, "b ..."], key_view: Float[Tensor, "b ..."]
     ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
         queries = self.online(query_view)
         with torch.no_grad():

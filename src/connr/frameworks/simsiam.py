@@ -25,7 +25,7 @@ class SimSiam(Framework):
         self.predictor = predictor
 
     def embed(
-        self, query_view: Float[Tensor, "b c h w"], key_view: Float[Tensor, "b c h w"]
+        self, query_view: Float[Tensor, "b ..."], key_view: Float[Tensor, "b ..."]
     ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
         queries = self.predictor(self.online(query_view))
         with torch.no_grad():

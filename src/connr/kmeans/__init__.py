@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from connr.kmeans.assignment import nearest_two
 from connr.kmeans.exact import column_sums, on_grid, precise
-from connr.kmeans.lloyd import Lloyd, assign
+from connr.kmeans.lloyd import Lloyd
 from connr.kmeans.start import plus_plus
 from connr.ranks import ALONE, Ranks
 
@@ -101,7 +102,7 @@ def kmeans(
         if not len(running):
             break
 
-    assignments, distances = assign(points, centroids, lloyd.squares)
-    inertia = ranks.sum(distances.sum(dim=0, dtype=precise(points)))
+    assignments, distances, _ = nearest_two(points, centroids, lloyd.assign.squares)
+    inertia = ranks.sum(distances.sum(dim=1, dtype=precise(points)))
     best = int(inertia.argmin())
-    return Clusters(centroids[best] * scale + offset.to(points.dtype), assignments[:, best], float(inertia[best]) * scale**2)
+    return Clusters(centroids[best] * scale + offset.to(points.dtype), assignments[best], float(inertia[best]) * scale**2)

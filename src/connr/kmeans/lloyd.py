@@ -5,27 +5,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from connr.kmeans.assignment import Assignment, nearest_two
 from connr.kmeans.exact import BLOCK, precise
 from connr.ranks import ALONE, Ranks
-
-
-def assign(
-    points: Float[Tensor, "n d"], centroids: Float[Tensor, "r K d"], squares: Float[Tensor, " n"] | None = None
-) -> tuple[Int[Tensor, "n r"], Float[Tensor, "n r"]]:
-    """The nearest centroid of each point in each restart, and the squared distance to it; `squares` = |x|^2, where known."""
-    restarts, n_clusters, _ = centroids.shape
-    if squares is None:
-        squares = points.square().sum(dim=1)
-    table, shift = (-2 * centroids.flatten(0, 1).T).contiguous(), centroids.square().sum(dim=2).flatten()
-    size = max(1, BLOCK // (restarts * n_clusters))
-    scores = torch.empty(min(size, len(points)), len(shift), dtype=points.dtype, device=points.device)  # |c|^2 - 2 <x, c>
-    indices, distances = [], []
-    for rows, square in zip(points.split(size), squares.split(size), strict=True):
-        block = torch.mm(rows, table, out=scores[: len(rows)]).add_(shift).view(len(rows), restarts, n_clusters)
-        smallest, index = block.min(dim=2)
-        indices.append(index)
-        distances.append((smallest + square.unsqueeze(1)).clamp_(min=0))
-    return torch.cat(indices), torch.cat(distances)
 
 
 class Lloyd:
@@ -39,47 +21,48 @@ class Lloyd:
     def __init__(self, points: Float[Tensor, "n d"], metric: str, reseed_empty: bool = True, ranks: Ranks = ALONE) -> None:
         """`points`: on the grid, the rows of this rank."""
         self.points, self.metric, self.reseed_empty, self.ranks = points, metric, reseed_empty, ranks
-        self.squares = points.square().sum(dim=1)
-        self.members: Tensor | None = None  # (n R), the cluster of each point in each restart, as last summed
+        self.assign = Assignment(points)
         self.sums: Tensor  # (R K d), and (R K) counts, of this rank
         self.counts: Tensor
 
     def step(self, centroids: Float[Tensor, "r K d"], which: Int[Tensor, " r"]) -> Float[Tensor, "r K d"]:
         """One iteration of the restarts `which`, in the first call all: assign, then the mean of each cluster."""
-        assignments, distances = assign(self.points, centroids, self.squares)
-        if self.members is None or precise(self.points) == torch.float32:  # without doubles following would drift
-            self._first(assignments, centroids.shape[1])
+        before = None if self.assign.members is None else self.assign.members[which]
+        assignments = self.assign(centroids, which)
+        if before is None:
+            shape = (*centroids.shape[:2], self.points.shape[1])
+            self.sums, self.counts = (self.points.new_zeros(size, dtype=precise(self.points)) for size in (shape, shape[:2]))
+            self._sum_up(assignments, which)
+        elif precise(self.points) == torch.float32:  # without doubles following would drift
+            self._sum_up(assignments, which)
         else:
-            self._follow(self.members, assignments, which)
+            self._follow(before, assignments, which)
         sums = torch.cat([self.sums[which], self.counts[which].unsqueeze(2)], dim=2)
         sums, counts = self.ranks.sum(sums).split([centroids.shape[2], 1], dim=2)
         means = (sums / counts.clamp(min=1)).to(centroids.dtype)
         empty = counts.squeeze(2) == 0
         for at in empty.any(dim=1).nonzero().flatten().tolist():
             slots = empty[at].nonzero().flatten()
-            means[at, slots] = self._farthest(distances[:, at], centroids[at, slots])
+            _, distances, _ = nearest_two(self.points, centroids[at : at + 1], self.assign.squares)
+            means[at, slots] = self._farthest(distances[0], centroids[at, slots])
         return F.normalize(means, dim=2) if self.metric == "cosine" else means
 
-    def _first(self, assignments: Int[Tensor, "n R"], n_clusters: int) -> None:
+    def _sum_up(self, assignments: Int[Tensor, "r n"], which: Int[Tensor, " r"]) -> None:
         """The sums over all points."""
-        restarts = assignments.shape[1]
-        self.members = assignments
-        self.sums = assignments.new_zeros(restarts, n_clusters, self.points.shape[1], dtype=precise(self.points))
-        self.counts = assignments.new_zeros(restarts, n_clusters, dtype=precise(self.points))
+        self.sums[which], self.counts[which] = 0, 0
         size = max(1, BLOCK // self.points.shape[1])
-        for rows, slots in zip(self.points.split(size), assignments.split(size), strict=True):
+        for rows, slots in zip(self.points.split(size), assignments.split(size, dim=1), strict=True):
             entries = rows.to(precise(self.points))
-            for restart, clusters in enumerate(slots.T.contiguous()):
+            for restart, clusters in zip(which.tolist(), slots, strict=True):
                 self.sums[restart].index_add_(0, clusters, entries)
-                self.counts[restart] += clusters.bincount(minlength=n_clusters)
+                self.counts[restart] += clusters.bincount(minlength=self.counts.shape[1])
 
-    def _follow(self, before: Int[Tensor, "n R"], now: Int[Tensor, "n r"], which: Int[Tensor, " r"]) -> None:
+    def _follow(self, before: Int[Tensor, "r n"], now: Int[Tensor, "r n"], which: Int[Tensor, " r"]) -> None:
         """Moves the points whose cluster is another than before from the one sum to the other."""
         sums, counts = self.sums.flatten(0, 1), self.counts.flatten()
-        row, at = (now != before[:, which]).nonzero(as_tuple=True)
-        restart, to = which[at], now[row, at]
-        away, to = before[row, restart] + self.sums.shape[1] * restart, to + self.sums.shape[1] * restart
-        before[row, restart] = now[row, at]
+        at, row = (now != before).nonzero(as_tuple=True)
+        restart, to = which[at], now[at, row]
+        away, to = before[at, row] + self.sums.shape[1] * restart, to + self.sums.shape[1] * restart
         size = max(1, BLOCK // self.points.shape[1])
         for rows, old, new in zip(row.split(size), away.split(size), to.split(size), strict=True):
             entries = self.points.index_select(0, rows).to(precise(self.points))

@@ -11,21 +11,34 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from connr.neighbourhoods.blockwise import nearest_blockwise
 from connr.neighbourhoods.nearest import check_sizes, nearest
+from connr.neighbourhoods.sparse import refine
+
+DENSE_TO = 8192  # images; a matrix of so many squared takes 268 MB, and six of them are needed
+WORTH_IT = 10  # a sparse product is no gain until rows are so many times longer than their entries are many (2 cores, AVX-512)
 
 
 def contextual(
-    features: Float[Tensor, "b d"], k: int = 10, k1: int = 10, k2: int = 2, alpha: float = 2.0, layers: int = 2
+    features: Float[Tensor, "b d"],
+    k: int = 10,
+    k1: int = 10,
+    k2: int = 2,
+    alpha: float = 2.0,
+    layers: int = 2,
+    sparse: bool | None = None,
 ) -> Int[Tensor, "b k"]:
     """The contextually affinitive neighbourhood of each image (Eqs. 3-7).
 
     Args:
-        features: (b d), L2-normalised rows.
+        features: (b d), L2-normalised rows; a batch, or a whole data set.
         k: neighbours returned per image, 1 <= k <= b, the image itself being the first.
         k1: neighbours that make the reciprocal relations (Eq. 3), 1 <= k1 <= b.
         k2: neighbours that messages come from (Eqs. 5-6), 1 <= k2 <= b, far fewer than k1.
         alpha: exponent of the edge weights (Eq. 6), >= 0.
         layers: rounds of propagation (Eq. 6), >= 0.
+        sparse: memory O(b k) instead of O(b^2), and from about a thousand images on sooner, on a CPU in any case; None
+            takes what is sooner, never waiting for a GPU. The result is the same but where float32 cannot tell scores apart.
 
     Returns:
         (b k) int64, contextually nearest first, ties by index.
@@ -34,12 +47,17 @@ def contextual(
         ValueError: k, k1 or k2 is not between 1 and b.
     """
     check_sizes(len(features), k=k, k1=k1, k2=k2)
+    digits = 40 if features.dtype == torch.float64 else 20
+    if sparse is None:
+        entries = k1 * (1 + k2) ** layers  # of a row of H, about
+        sparse = features.device.type == "cpu" and (len(features) > DENSE_TO or len(features) > WORTH_IT * entries)
+    if sparse:
+        return refine(*nearest_blockwise(features, max(k1, k2)), k, k1, k2, alpha, layers, digits)
     similarity = (features @ features.T).fill_diagonal_(1.0)  # e_ii = 1, free of rounding
     by_similarity = nearest(similarity, max(k1, k2))
     adjacency = reciprocal_adjacency(by_similarity[:, :k1]).to(similarity.dtype)
     refined = propagate(adjacency, similarity, by_similarity[:, :k2], alpha, layers)
     # Images with the same relations tie exactly: what is left of that by rounding must not decide between them.
-    digits = 40 if refined.dtype == torch.float64 else 20
     return nearest((refined @ refined.T * 2**digits).round_(), k)
 
 

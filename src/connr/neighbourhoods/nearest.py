@@ -1,4 +1,4 @@
-"""N(i, k): the k most similar of a batch, the anchor first, ties broken by index so that a run repeats."""
+"""N(i, k): the k most similar, the anchor first, ties broken by index so that a run repeats."""
 
 import torch
 from jaxtyping import Float, Int
@@ -17,14 +17,18 @@ def nearest(similarity: Float[Tensor, "b b"], k: int) -> Int[Tensor, "b k"]:
     Returns:
         (b k) int64; equal similarities in order of index.
     """
-    ranked = similarity.clone().fill_diagonal_(torch.inf)
-    if ranked.dtype != torch.float32:
-        return ranked.sort(dim=1, descending=True, stable=True).indices[:, :k]
+    return largest(similarity.clone().fill_diagonal_(torch.inf), k)
+
+
+def largest(scores: Float[Tensor, "r c"], k: int) -> Int[Tensor, "r k"]:
+    """Where the k largest of each row are, the largest first, equal ones in order of index."""
+    if scores.dtype != torch.float32:
+        return scores.sort(dim=1, descending=True, stable=True).indices[:, :k]
     # topk alone picks any of equal values, and a stable sort of whole rows takes 2 to 3 times as long (b = 256 to 4,096).
-    # So similarity and index become one integer, in the same order and no two equal: exact, without a branch on the values.
-    bits = (ranked + 0.0).view(torch.int32)  # + 0.0 turns -0.0 into 0.0
+    # So score and index become one integer, in the same order and no two equal: exact, without a branch on the values.
+    bits = (scores + 0.0).view(torch.int32)  # + 0.0 turns -0.0 into 0.0
     ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # as integers, negative floats run backwards
-    ties = torch.arange(len(ranked) - 1, -1, -1, device=ranked.device)
+    ties = torch.arange(scores.shape[1] - 1, -1, -1, device=scores.device)
     return ((ordered.to(torch.int64) << 32) | ties).topk(k).indices
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from connr import metrics, run
-from connr.data import Skipped, open_images
-from connr.data.stream import open_stream
+from connr.data import Skipped, open_for
+from connr.data.stream import stream_for
 from connr.errors import InputError
 from connr.model import Assigned, Model
 from connr.recipe import Recipe
@@ -29,12 +29,12 @@ def assign(r: Recipe, model: Model, data: str | Path | Iterable[str]) -> tuple[I
 
     Args:
         r, model: from `run.load_model`.
-        data: one picture, a folder, an `.npz`, `digits`, or an iterable of paths.
+        data: one picture, a folder, an `.npz`, `digits`, or an iterable of paths; a file of features if they were fitted.
 
     Raises:
         InputError: there is no such DATA. While it is read: a single picture cannot be read, or none of many can.
     """
-    stream = open_stream(data, r.data.size, r.data.channels, AT_A_TIME)
+    stream = stream_for(r, data, AT_A_TIME)
 
     rows = (Rows(chunk.names, model.assign(chunk.images), chunk.skipped) for chunk in stream.chunks)
     return rows, stream.total
@@ -49,7 +49,7 @@ def score(
         InputError: there is no model, no such DATA, or no label in it.
     """
     r, model = run.load_model(folder, device)
-    images = open_images(data, r.data.size, r.data.channels, labels_from_folders=labels_from_folders)
+    images = open_for(r, data, labels_from_folders=labels_from_folders)
     if not images.labelled:
         way_out = "add --labels-from-folders" if Path(data).is_dir() else "add an array `labels`"
         raise InputError(f"no image in {data} has a label: there is nothing to score against; {way_out}.")

@@ -132,9 +132,14 @@ def _misfits(content: Mapping[str, Any]) -> Iterator[str]:
             if isinstance(value, int) and isinstance(batch, int) and value > batch:
                 yield f"{stage}.neighbourhood.{size}={value} should be at most train.batch_size={batch}."
     kernel, side = at("augment", "blur_kernel"), at("data", "size")
-    if isinstance(kernel, int) and isinstance(side, int) and kernel > 2 * side - 1:
+    if isinstance(kernel, int) and isinstance(side, int) and side and kernel > 2 * side - 1:
         yield f"augment.blur_kernel={kernel} should be at most {2 * side - 1}, as data.size={side}."
-    for place in (*(("augment", key) for key in RANGES), ("instance", "crop_scale"), ("group", "crop_scale")):
+    for place in (
+        *(("augment", key) for key in RANGES),
+        ("feature_views", "mix"),
+        ("instance", "crop_scale"),
+        ("group", "crop_scale"),
+    ):
         bounds = at(*place)
         numbers = isinstance(bounds, list | tuple) and all(isinstance(bound, int | float) for bound in bounds)
         if numbers and len(bounds) == 2 and bounds[0] > bounds[1]:
@@ -160,13 +165,26 @@ def _explain(faults: ValidationError) -> Iterator[str]:
             yield f"{key}={fault['input']!r}: {fault['msg']}."
 
 
+def backbone(content: Mapping[str, Any]) -> Section:
+    """The section of a backbone, written out.
+
+    Raises:
+        RecipeError: it is none.
+    """
+    try:
+        return Recipe.model_validate({"backbone": content, "framework": {"name": "byol"}}).backbone
+    except ValidationError as faults:
+        raise RecipeError(f"{dict(content)!r} is no backbone: " + " ".join(_explain(faults))) from faults
+
+
 def keys(section: type[Section] = Recipe, prefix: str = "") -> list[str]:
     """Every key that a recipe may have, dotted: `train.epochs`, `group.neighbourhood.k`."""
     found = []
     for name, field in section.model_fields.items():
         parts = [part for part in (field.annotation, *get_args(field.annotation)) if isinstance(part, type)]
         sections = [part for part in parts if issubclass(part, Section)]
-        found += [key for part in sections for key in keys(part, f"{prefix}{name}.")] or [prefix + name]
+        found += [key for part in sections for key in keys(part, f"{prefix}{name}.")]
+        found += [prefix + name] if not sections or type(None) in parts else []
     return list(dict.fromkeys(found))
 
 

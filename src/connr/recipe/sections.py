@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from connr.recipe.side import Side
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Width = Annotated[int, Field(ge=1, le=65536)]
@@ -31,15 +33,25 @@ class Section(BaseModel):
 class Data(Section):
     """Images are brought to size x size pixels and 1 or 3 channels. `images`: how many the data set has, for estimates.
 
-    `labels_from_folders`: the name of a picture's folder is its label, for the scores. `unreadable_at_most`: the share of the
-    pictures that may be left out because they cannot be read.
+    `size: 0` is that which a pretrained backbone was made for. `features`: the width of rows of features; a fit fills it in.
+    `labels_from_folders`: the name of a picture's folder is its label, for the scores. `resident_gib`: images that take more
+    than so many GiB, in the memory of the machine or of its GPU, are read from a file a batch at a time; nothing else changes.
+    `unreadable_at_most`: the share of the pictures that may be left out because they cannot be read.
     """
 
     images: Count | None = None
-    size: Annotated[int, Field(ge=8, le=1024)] = 32
+    size: Literal[0] | Annotated[int, Field(ge=8, le=1024)] = 32
     channels: Literal[1, 3] = 3
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    features: Count | None = None
     labels_from_folders: bool = False
     unreadable_at_most: Share = 0.1
+    resident_gib: NonNegative = 4.0
+
+    @property
+    def side(self) -> Side:
+        """`size` with the interpolation that leads to it."""
+        return Side(self.size, self.interpolation)
 
 
 class ResNet(Section):
@@ -57,6 +69,29 @@ class SmallResNet(Section):
     stages: Annotated[int, Field(ge=1, le=5)] = 3
     blocks: Annotated[int, Field(ge=1, le=100)] = 1
     stem_stride: Literal[1, 2] = 1
+
+
+class Pretrained(Section):
+    """A network from elsewhere: `model` is `torchvision:NAME[:WEIGHTS]`, `timm:NAME`, `hub:FOLDER or USER/NAME`, `run:FOLDER`.
+
+    `weights`: a file of them; `random` for none; null for the network's own.
+    `frozen`: it runs once over `views` views of every image, and only the heads train, on what it gave. Not frozen, it trains
+    too: its first layers at `first_layers` times the learning rate of its last, those between at equal steps of ratio.
+    """
+
+    name: Literal["pretrained"]
+    model: str
+    weights: str | None = None
+    frozen: bool = True
+    views: Count = 4
+    first_layers: Fraction = 0.1
+
+
+class MLP(Section):
+    """For rows of features: a layer for each of `widths`, with BatchNorm and ReLU; none leaves the rows to the heads."""
+
+    name: Literal["mlp"]
+    widths: tuple[Width, ...] = ()
 
 
 class BYOL(Section):
@@ -201,6 +236,21 @@ class Augment(Section):
         return {**NAMED_STRENGTHS.get(given["name"], {}), **given} if known else given
 
 
+class FeatureViews(Section):
+    """Random views of rows of features; see `connr.augment.FeatureViews`. 0 switches a part off.
+
+    `mix`: from how much to how much a row moves towards one of its `neighbours` nearest rows of the whole data.
+    `scale`: rows are centred, then divided by one number for all columns, as features of one network have the same unit, or
+    by one for each of the `columns`, which may have units of their own.
+    """
+
+    noise: NonNegative = 0.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    mix: tuple[Share, Share] = (0.0, 0.0)
+    neighbours: Annotated[int, Field(ge=0)] = 0
+    scale: Literal["all", "columns"] = "all"
+
+
 class LearningRateFactors(Section):
     """Factors on the learning rate of each group of parameters."""
 
@@ -258,6 +308,13 @@ class Train(Section):
     deterministic: bool = False
 
 
+class AtHand(Section):
+    """What is run instead, where the weights of one of these backbones are on the machine: that recipe, on the first one."""
+
+    recipe: str
+    models: tuple[str, ...]
+
+
 class KMeans(Section):
     """Of every epoch from t0 on and of the end."""
 
@@ -273,22 +330,34 @@ class Recipe(Section):
     """
 
     description: str = ""
-    clusters: Annotated[int, Field(ge=2)] | None = None
+    clusters: Count | None = None
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     data: Data = Data()
-    backbone: Annotated[ResNet | SmallResNet, Field(discriminator="name")]
+    backbone: Annotated[ResNet | SmallResNet | Pretrained | MLP, Field(discriminator="name")]
     framework: Annotated[BYOL | SimSiam | MoCo, Field(discriminator="name")]
     augment: Augment = Augment()
+    feature_views: FeatureViews = FeatureViews()
     instance: Stage = Stage()
     group: GroupStage = GroupStage()
     train: Train = Train()
     kmeans: KMeans = KMeans()
     log: Literal["none", "tensorboard", "csv"] = "none"
+    at_hand: AtHand | None = None
 
     @property
     def t0(self) -> int:
         """The first epoch of group concordance (Eq. 15)."""
         return round(self.train.group_from * self.train.epochs)
+
+    @property
+    def takes_features(self) -> bool:
+        """Whether it is for ready-made rows of features, not for images."""
+        return isinstance(self.backbone, MLP)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether heads alone are trained, on what a backbone gives once for all."""
+        return isinstance(self.backbone, Pretrained) and self.backbone.frozen
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

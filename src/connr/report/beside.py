@@ -1,6 +1,7 @@
-"""What a few seconds would have bought: k-means on pixels, and on histograms of oriented gradients (Dalal & Triggs 2005)."""
+"""What a few seconds would have bought: k-means on pixels, on histograms of oriented gradients (Dalal & Triggs 2005)."""
 
 import time
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from connr import metrics
 from connr.data.pixels import resized
 from connr.kmeans import kmeans
-from connr.randomness import stream
+from connr.randomness import derive, stream
 
 SIDE = 32  # pixels that these methods are given at most, and HOG exactly
 COMPONENTS = 64
@@ -29,19 +30,42 @@ class Beside(NamedTuple):
 
 
 def compare(
-    images: UInt8[Tensor, "m c s s"], clusters: Int[Tensor, " m"], labels: Int[Tensor, " m"], n_clusters: int, seed: int
+    images: Tensor,
+    clusters: Int[Tensor, " m"],
+    labels: Int[Tensor, " m"],
+    n_clusters: int,
+    seed: int,
+    of_backbone: Float[Tensor, "m f"] | None = None,
 ) -> list[Beside]:
-    """ConNR and the two methods on the same images; empty where they are fewer than the clusters."""
+    """ConNR and simple methods on the same images; empty where they are fewer than the clusters.
+
+    Args:
+        images: (m c s s) uint8, or rows of features (m d).
+        of_backbone: the features of a frozen backbone, which ConNR was given as well.
+    """
     if len(images) < n_clusters:
         return []
     rows = [Beside("ConNR", _scores(labels, clusters), None, None)]
-    methods: dict[str, Callable[[UInt8[Tensor, "m c s s"]], Float[Tensor, "m d"]]] = {
-        "k-means on pixels": pixels,
-        "k-means on HOG + PCA": gradients,
-    }
-    for name, features in methods.items():
+
+    def means(features: Callable[[], Float[Tensor, "m d"]]) -> Tensor:
+        return kmeans(features(), n_clusters, generator=stream(seed, "beside")).assignments
+
+    methods: dict[str, Callable[[], Tensor]]
+    if images.ndim == 2:
+        methods = {
+            "k-means on the features": lambda: means(lambda: images),
+            "Gaussian mixture on their PCA": lambda: mixture(images, n_clusters, seed),
+        }
+    else:
+        methods = {
+            "k-means on pixels": lambda: means(lambda: pixels(images)),
+            "k-means on HOG + PCA": lambda: means(lambda: gradients(images)),
+        }
+    if of_backbone is not None:
+        methods["k-means on the backbone's features"] = lambda: means(lambda: of_backbone.cpu())
+    for name, method in methods.items():
         began = time.monotonic()
-        found = kmeans(features(images), n_clusters, generator=stream(seed, "beside")).assignments
+        found = method()
         seconds = time.monotonic() - began
         agreement = {"nmi": metrics.nmi(clusters, found), "ari": metrics.ari(clusters, found)}
         rows.append(Beside(name, _scores(labels, found), agreement, seconds))
@@ -64,6 +88,20 @@ def gradients(images: UInt8[Tensor, "m c s s"]) -> Float[Tensor, "m d"]:
     vectors = torch.linalg.eigh(centred.T @ centred).eigenvectors
     reduced: Tensor = centred @ vectors[:, -COMPONENTS:]
     return reduced.float()
+
+
+def mixture(rows: Float[Tensor, "m d"], n_clusters: int, seed: int) -> Int[Tensor, " m"]:
+    """Clusters of a Gaussian mixture on the first 30 principal components, as scikit-learn fits it."""
+    from sklearn.decomposition import PCA
+    from sklearn.mixture import GaussianMixture
+
+    state = derive(seed, "beside") % 2**32
+    reduced = PCA(min(30, *rows.shape), random_state=state).fit_transform(rows.double().numpy())
+    spread = max(1e-12, float(reduced.var(axis=0).mean()))
+    fitted = GaussianMixture(n_clusters, random_state=state, reg_covar=1e-6 * spread)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it has not converged in 100 iterations
+        return torch.from_numpy(fitted.fit_predict(reduced))
 
 
 def _scores(labels: Int[Tensor, " m"], clusters: Int[Tensor, " m"]) -> dict[str, float] | None:

@@ -60,6 +60,7 @@ def render(account: Account, images: ImageSet | None, device: str = "auto") -> s
             title=account.folder.path.resolve().name,
             account=account,
             r=account.recipe,
+            unit="rows" if account.recipe.takes_features else "images",
             n=sum(latest_sizes(account)),
             cautions=cautions(account),
             charts=curves.charts(account.records, account.recipe.train.epochs),
@@ -86,6 +87,8 @@ def _finished(account: Account, rows: Rows, images: ImageSet, device: str) -> di
     groups = contact.clusters(rows, k, PICTURES if k <= MANY_CLUSTERS else FEWER_PICTURES, r.seed)
     wanted = {i for group in groups for indices in group.pictures.values() for i in indices}
     wanted |= {i for mistake in mistakes for i in mistake.images[:PICTURES_OF_A_MISTAKE].tolist()}
+    shown_images = images.images[on_map]
+    features, of_backbone = _features(account, shown_images, device)
     return {
         "rows": rows,
         "names": [shown(name) for name in rows.names],
@@ -94,24 +97,37 @@ def _finished(account: Account, rows: Rows, images: ImageSet, device: str) -> di
         "groups": groups,
         "largest": max(group.size for group in groups),
         "loosest": max(group.tightness or 0.0 for group in groups),
-        "points": _points(account, rows, images, on_map, device),
+        "points": _points(account, rows, shown_images, features, on_map),
         "shown_points": len(on_map),
         "fr0": _fr0(account),
-        "beside": beside.compare(images.images[on_map], rows.assigned.clusters[on_map], rows.labels[on_map], k, r.seed),
+        "beside": beside.compare(shown_images, rows.assigned.clusters[on_map], rows.labels[on_map], k, r.seed, of_backbone),
         "table": table,
         "table_fits": bool(table) and max(len(rows.class_names), k) <= TABLE_TO,
         "mistakes": mistakes,
         "most_pictures": PICTURES_OF_A_MISTAKE,
-        "thumbnails": {i: thumbnails.uri(images.images[i], CONTACT_SIDE) for i in sorted(wanted)},
-        "tiny": images.images.shape[2] < MAP_SIDE,
+        "thumbnails": {} if r.takes_features else {i: thumbnails.uri(images.images[i], CONTACT_SIDE) for i in sorted(wanted)},
+        "tiny": not r.takes_features and images.images.shape[2] < MAP_SIDE,
     }
 
 
-def _points(account: Account, rows: Rows, images: ImageSet, on_map: torch.Tensor, device: str) -> dict[str, Any]:
-    """What the script of the map is given; its numbers are those of assignments.csv."""
+def _features(account: Account, images: torch.Tensor, device: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """What is clustered of some images; and what a frozen backbone makes of them, which goes through them once for both."""
     _, model = run.load_model(account.folder, device)
-    places = coordinates(model.transform(images.images[on_map]), account.recipe.seed)
-    sheet = thumbnails.sheet(images.images[on_map], MAP_SIDE if len(on_map) <= CROWDED else CROWDED_MAP_SIDE)
+    if not account.recipe.frozen:
+        return model.transform(images), None
+    of_backbone = model.through_backbone(images)
+    return model.from_backbone(of_backbone), of_backbone
+
+
+def _points(
+    account: Account, rows: Rows, images: torch.Tensor, features: torch.Tensor, on_map: torch.Tensor
+) -> dict[str, Any]:
+    """What the script of the map is given; its numbers are those of assignments.csv."""
+    places = coordinates(features, account.recipe.seed)
+    if account.recipe.takes_features:
+        sheet = thumbnails.Sheet("", 0, 1)
+    else:
+        sheet = thumbnails.sheet(images, MAP_SIDE if len(on_map) <= CROWDED else CROWDED_MAP_SIDE)
     chosen = on_map.tolist()
     return {
         "x": places[:, 0].tolist(),

@@ -21,6 +21,8 @@ class ProgressBar(Listener):
         self.epochs = self.per_epoch = self.t0 = self.epoch = 0
         self.said, self.summary, self.acc = 0.0, "", ""
         self.task = TaskID(0)
+        self.passing: TaskID | None = None
+        self.began = 0.0, 0
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -38,6 +40,20 @@ class ProgressBar(Listener):
 
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> None:
         self.bar.stop()
+
+    def passed(self, done: int, of: int, waiting: str) -> None:
+        if self.passing is None:
+            self.passing = self.bar.add_task(waiting or "backbone", total=of, summary="")
+            self.began = time.monotonic(), done
+        self.bar.update(self.passing, completed=done, description=waiting or "backbone", summary=f"{done:,} of {of:,} images")
+        if done == of:
+            self.bar.remove_task(self.passing)
+            self.passing = None
+        elif not (self.quiet or self.console.is_terminal) and time.monotonic() - self.said > LINE_EVERY:
+            self.said = time.monotonic()
+            began, at = self.began
+            left = (self.said - began) / (done - at) * (of - done) if done > at else None
+            self.console.print(waiting or f"backbone {done:,} of {of:,} images{f', {duration(left)} left' if left else ''}")
 
     def started(self, epochs: int, steps_per_epoch: int, first_epoch: int, first_group_epoch: int) -> None:
         self.epochs, self.per_epoch, self.epoch, self.t0 = epochs, steps_per_epoch, first_epoch, first_group_epoch

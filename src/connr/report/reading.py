@@ -12,7 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from connr import recipe, run
-from connr.data import ImageSet, Skipped, open_images
+from connr.data import ImageSet, Skipped, open_for
 from connr.errors import InputError
 from connr.model import Assigned
 from connr.recipe import Recipe
@@ -76,10 +76,7 @@ def images_of(account: Account, data: str | None = None) -> ImageSet:
     if not given:
         raise InputError(f"{path} was fitted on arrays in memory; save them as an .npz and add it: connr report {path} DATA.")
     try:
-        section = account.recipe.data
-        images = open_images(
-            given, section.size, section.channels, leave_out=path, unreadable_at_most=section.unreadable_at_most
-        )
+        images = open_for(account.recipe, given, leave_out=path, cache=account.folder.cache)
     except InputError as fault:
         raise InputError(f"the images of {path}: {fault} If they moved: connr report {path} DATA.") from fault
     check_names(account, images, given)

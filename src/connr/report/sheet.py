@@ -4,10 +4,9 @@ from io import BytesIO
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 from numpy.typing import NDArray
-from torch import Tensor
 
+from connr.data import Rows
 from connr.model import Assigned
 
 GROUND = 255
@@ -26,8 +25,8 @@ def gap_between(size: int) -> int:
     return max(1, size // 16)
 
 
-def mosaic(images: UInt8[Tensor, "n c h w"], rows: list[list[int]], columns: int) -> NDArray[np.uint8]:
-    """The images of each row side by side, on white."""
+def mosaic(images: Rows, rows: list[list[int]], columns: int) -> NDArray[np.uint8]:
+    """The images (n c h w) of each row side by side, on white."""
     _, c, h, w = images.shape
     gap = gap_between(h)
     canvas = np.full((len(rows) * (h + gap) - gap, columns * (w + gap) - gap, c), GROUND, dtype=np.uint8)
@@ -38,7 +37,7 @@ def mosaic(images: UInt8[Tensor, "n c h w"], rows: list[list[int]], columns: int
     return canvas
 
 
-def cluster_sheet(images: UInt8[Tensor, "n c h w"], assigned: Assigned, n_clusters: int, per_cluster: int = 10) -> bytes:
+def cluster_sheet(images: Rows, assigned: Assigned, n_clusters: int, per_cluster: int = 10) -> bytes:
     """A PNG with a row for each cluster: its number, its size, images from the most central to the farthest.
 
     Args:

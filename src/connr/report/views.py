@@ -22,9 +22,10 @@ def view_sheet(images: ImageSet, r: Recipe, count: int) -> bytes:
     mean, std = images.statistics()
     c, size = pixels.shape[1], (pixels.shape[2], pixels.shape[3])
     columns, generator = [pixels], stream(r.seed, "shown views")
-    for stage in experiment.stages_for(r, mean, std):
+    for section in (r.instance, r.group):
+        augment = experiment.images_augmented(r, mean, std, section.crop_scale)
         for _ in range(VIEWS):
-            view = stage.augment.apply(pixels, stage.augment.draw(len(pixels), size, generator))
+            view = augment(pixels, generator)
             values = view * torch.tensor(std).view(c, 1, 1) + torch.tensor(mean).view(c, 1, 1)
             columns.append((values.clamp(0, 1) * 255).round().to(torch.uint8))
     n, across = len(pixels), len(columns)

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from connr import experiment, recipe
-from connr.data import ImageSet, open_images
+from connr.data import ImageSet, Room, open_images
 from connr.data.named import NAMED, ROOT
 from connr.errors import InputError
 from connr.reproduce import figures, speed, summary
@@ -73,7 +73,11 @@ def open_all(todo: list[Cell], data: str | None) -> dict[str, ImageSet]:
         if data is None and not (name == "digits" or (name in NAMED and ROOT in os.environ)):
             raise InputError(f"the images of {name} are needed: add --recipe {name} --data FOLDER or FILE.npz, or set {ROOT}.")
         images[name] = open_images(
-            data or name, section.size, section.channels, labels_from_folders=section.labels_from_folders
+            data or name,
+            section.size,
+            section.channels,
+            labels_from_folders=section.labels_from_folders,
+            room=Room(section.resident_gib),
         )
         if not images[name].labelled:
             raise InputError(f"{data} has no labels: tables and figures are made of scores.")

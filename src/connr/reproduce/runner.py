@@ -153,7 +153,7 @@ def _one_step(r: Recipe, batch: int) -> Callable[[], Any]:
     stage, generator = plan.stages[0], torch.Generator().manual_seed(0)
 
     def one() -> None:
-        views = stage.augment(pixels, generator), stage.augment(pixels, generator)
+        views = stage.views(pixels, generator), stage.views(pixels, generator)
         update(framework, optimizer, views, torch.arange(batch), stage.sockets(0, None), 0.99)
 
     return one

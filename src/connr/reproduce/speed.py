@@ -34,12 +34,12 @@ def compare(r: Recipe, rounds: int, device: torch.device) -> dict[str, Any]:
     generator, indices = stream(r.seed, "speed"), torch.arange(b, device=device)
     pixels = torch.randint(0, 256, (b, r.data.channels, r.data.size, r.data.size), generator=generator).to(device, torch.uint8)
     with torch.no_grad():
-        width = framework.embed(*[plan.stages[0].augment(pixels[:2], generator)] * 2)[1].shape[1]
+        width = framework.embed(*[plan.stages[0].views(pixels[:2], generator)] * 2)[1].shape[1]
     clusters = Clusters(torch.randn(k, width, generator=generator).to(device), indices % k, 0.0)
 
     def one(stage: int) -> float:
         part = plan.stages[stage]
-        views = part.augment(pixels, generator), part.augment(pixels, generator)
+        views = part.views(pixels, generator), part.views(pixels, generator)
         sockets = part.sockets(plan.t0 if stage else 0, clusters)
         _wait(device)
         began = time.perf_counter()

@@ -7,19 +7,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
+from torch import nn
 
 from connr import experiment, recipe
-from connr.data import ImageSet
+from connr.backbones import Backbone, features_out
+from connr.data import ImageSet, Stored, parts
+from connr.data.image_set import AT_A_TIME
 from connr.errors import InputError, NotWritten
-from connr.model import Assigned, Model
+from connr.model import Assigned, Model, place
 from connr.ranks import ALONE, launch
 from connr.recipe import Recipe
 from connr.run.assignments import write_assignments, write_csv
-from connr.run.rank import Job, prepared, train_here, train_on_rank
+from connr.run.inputs import Inputs, inputs_of
+from connr.run.rank import Job, Trained, prepared, train_here, train_on_rank
 from connr.run.saved import save_model
 from connr.run_folder import RunFolder, differences
 from connr.training import Listener, Told, checkpoint
+from connr.training.features import extract
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,14 @@ def fitted_to(r: Recipe, n: int) -> Recipe:
         raise InputError("the number of clusters is not given; add --clusters K.")
     if n < r.clusters:
         raise InputError(f"clusters={r.clusters} is more than the {n} images.")
-    if r.train.batch_size <= n:
+    if r.train.batch_size <= n and r.feature_views.neighbours < n:
         return r
-    smaller = {**r.model_dump(), "train": {**r.train.model_dump(), "batch_size": n}}
+    smaller = r.model_dump()
+    smaller["train"]["batch_size"] = min(n, r.train.batch_size)
+    smaller["feature_views"]["neighbours"] = min(n - 1, r.feature_views.neighbours)
+    if r.takes_features:  # tables are often small
+        for stage in (smaller["instance"]["neighbourhood"], smaller["group"]["neighbourhood"]):
+            stage |= {size: min(n, stage[size]) for size in ("k", "k1", "k2") if size in stage}
     return recipe.check(smaller, f"for {n} images")
 
 
@@ -58,6 +67,7 @@ def fit(
     device: str = "auto",
     devices: int = 1,
     listener: Listener | None = None,
+    backbone: nn.Module | None = None,
 ) -> Fitted:
     """Trains, clusters, and writes the run folder.
 
@@ -71,6 +81,7 @@ def fit(
         devices: processes that share each batch, one to a GPU; the result is that of one process, to rounding. Under
             `torchrun` it is the number of its processes, each of which calls this.
         listener: told of every step and epoch.
+        backbone: a network of the caller's own, in the place of the recipe's pretrained one.
 
     Raises:
         InputError: the recipe does not fit the images, the folder is not free, the device or the log is not to be had.
@@ -79,7 +90,8 @@ def fit(
         NotWritten: a file could not be written; the checkpoints before it are whole.
         RankLost: one of several processes ended.
     """
-    r, listener = fitted_to(r, len(images)), listener or Listener()
+    r, network = with_backbone(fitted_to(r, len(images)), images, backbone)
+    listener = listener or Listener()
     kind = experiment.device_for(device, launch.ranks_here(devices))
     ranks = launch.of_torchrun(kind)
     writes = ranks.rank == 0
@@ -99,36 +111,89 @@ def fit(
             if images.skipped:
                 write_csv(folder.skipped, ("path", "reason"), images.skipped)
         ranks.wait()
-        job = Job(r, images, images.statistics(), images.fingerprint(), folder, start_from, kind)
+        fingerprint, device_ = images.fingerprint(), experiment.fabric_for(r, kind, launch.local_rank()).device
+        inputs = inputs_of(r, images, fingerprint, network, device_, Told(hear))
+        trained_further = None if r.frozen or not network else network.network
+        job = Job(r, inputs.images, inputs.normalisation, fingerprint, folder, start_from, kind, trained_further)
         if devices > 1 and ranks.count == 1:
-            with _pixels_on_disk(job) as light:
-                launch.on_ranks(devices, kind, train_on_rank, light, hear)
+            with _in_a_file(inputs.images, folder) as stored:
+                launch.on_ranks(devices, kind, train_on_rank, (job._replace(images=stored),), hear)
             trained = prepared(job, ALONE)
         else:
             trained = prepared(job, ranks)
             train_here(job, trained, ranks, Told(hear))
         if trained.state.clusters is None:
             raise InputError(f"{folder.path if folder else 'the run'} has no clusters: its last epoch is not finished.")
-        model = Model(trained.framework.representation, trained.state.clusters.centroids, *job.normalisation, trained.device)
-        fitted = Fitted(r, model, model.assign(images.images), trained.records)
+        model = model_of(r, trained, inputs, network)
+        fitted = Fitted(r, model, _assigned(r, trained, inputs, model, images), trained.records)
         if folder and writes:
             save_model(r, model, folder, images.source)
             write_assignments(fitted.assigned, images, folder)
     return fitted
 
 
+def with_backbone(r: Recipe, images: ImageSet, module: nn.Module | None = None) -> tuple[Recipe, Backbone | None]:
+    """The recipe with the width of the rows that its heads are given, and its pretrained backbone if it has one.
+
+    Raises:
+        InputError: the backbone is not to be had; or the images are not such as the recipe is for.
+    """
+    shape = images.images.shape
+    if len(shape) != (2 if r.takes_features else 4):
+        raise InputError(
+            f"the recipe is for {'rows of features' if r.takes_features else 'images'}, the data are {list(shape)}."
+        )
+    if not r.takes_features and not r.data.size:
+        r = recipe.check({**r.model_dump(), "data": {**r.data.model_dump(), "size": shape[-1]}})
+    backbone, width = experiment.backbone_of(r, module), shape[1] if r.takes_features else None
+    if backbone and r.frozen:
+        width = features_out(backbone.network, *shape[1:])
+    if width == r.data.features:
+        return r, backbone
+    return recipe.check({**r.model_dump(), "data": {**r.data.model_dump(), "features": width}}), backbone
+
+
+def model_of(r: Recipe, trained: Trained, inputs: Inputs, backbone: Backbone | None) -> Model:
+    """What the run leaves behind: with a frozen backbone all of it, from pixels on."""
+    assert trained.state.clusters is not None
+    network = trained.framework.representation
+    if backbone and r.frozen:
+        network = experiment.on_backbone(backbone.network, network, *inputs.normalisation)
+    return Model(
+        network,
+        trained.state.clusters.centroids,
+        *(inputs.normalisation if r.takes_features else inputs.pixels),
+        trained.device,
+        takes_features=r.takes_features,
+        made=backbone.made if backbone else None,
+    )
+
+
+def _assigned(r: Recipe, trained: Trained, inputs: Inputs, model: Model, images: ImageSet) -> Assigned:
+    """Where the images go; by what a frozen backbone gave for them already."""
+    if not r.frozen:
+        return model.assign(images.images)
+    normalise = experiment.views_of(r, r.instance, *inputs.normalisation).normalise
+    features = extract(
+        trained.framework.representation, inputs.images.images, normalise, trained.device, at_a_time=model.at_a_time
+    )
+    return place(features, model.centroids)
+
+
 @contextmanager
-def _pixels_on_disk(job: Job) -> Iterator[tuple[Job, Path]]:
-    """The arguments of `train_on_rank`: a job that is light to send, and its pixels in a file of the run folder."""
-    assert job.folder is not None
-    path, pixels = job.folder.pixels, job.images.images
+def _in_a_file(images: ImageSet, folder: RunFolder | None) -> Iterator[ImageSet]:
+    """The same images in a file that other processes can read; for the time in the run folder, if they are in memory."""
+    if isinstance(images.images, Stored):
+        yield images
+        return
+    assert folder is not None
     try:
-        with open(path, "wb") as file:
-            pixels.contiguous().numpy().tofile(file)
-        light = torch.zeros(1, dtype=torch.uint8).expand(pixels.shape)  # the shape, and one byte
-        yield job._replace(images=replace(job.images, images=light)), path
+        with open(folder.pixels, "wb") as file:
+            for part in parts(images.images, AT_A_TIME):
+                file.write(part.contiguous().numpy().data)
+        yield replace(images, images=Stored(folder.pixels, images.images.shape, images.images.dtype))
     finally:
-        path.unlink(missing_ok=True)
+        folder.pixels.unlink(missing_ok=True)
 
 
 def _check_recipe(folder: RunFolder, r: Recipe, resume: bool) -> None:

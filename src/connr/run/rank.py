@@ -3,15 +3,16 @@
 import json
 import signal
 from collections.abc import Callable
-from dataclasses import replace
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from lightning.fabric import Fabric
+from torch import nn
 
 from connr import experiment, metrics
-from connr.data import ImageSet
+from connr.data import ImageSet, resident
 from connr.errors import InputError, Stopped
 from connr.frameworks import Framework
 from connr.randomness import deterministic
@@ -32,6 +33,7 @@ class Job(NamedTuple):
     folder: RunFolder | None
     start_from: Path | None
     device: str
+    encoder: nn.Module | None = None  # a pretrained one, that is trained further
 
 
 class Trained(NamedTuple):
@@ -52,7 +54,7 @@ def prepared(job: Job, ranks: Ranks) -> Trained:
     """The network of a job on this rank's device, as its latest checkpoint has it, or new."""
     r, folder = job.recipe, job.folder
     fabric = experiment.fabric_for(r, job.device, launch.local_rank())
-    framework = experiment.build(r).to(fabric.device)
+    framework = experiment.build(r, deepcopy(job.encoder)).to(fabric.device)
     if r.train.batch_norm == "synchronised":
         synchronise(framework, ranks)
     if r.train.compile:
@@ -97,21 +99,18 @@ def train_here(
     if folder:
         write_text(folder.events, "".join(json.dumps(record) + "\n" for record in records))
     listener.started(plan.epochs, plan.steps_per_epoch(len(images)), state.epoch, plan.t0)
-    pixels = images.images.to(fabric.device)
+    rows = resident(images.images, fabric.device, round(r.data.resident_gib * 2**30))
     with stops.listening(signals if job.folder else ()) as request, deterministic(r.train.deterministic):
         try:
-            state.clusters = train(fabric, framework, optimizer, pixels, plan, state, after_epoch, listener, ranks, request)
+            state.clusters = train(fabric, framework, optimizer, rows, plan, state, after_epoch, listener, ranks, request)
         except Stopped as asked:
             save()
             ranks.wait()  # the others, who have nothing to save, are not to leave before
             raise Stopped(request.signal or asked.number) from None
 
 
-def train_on_rank(ranks: Ranks, send: Callable[..., None], job: Job, pixels: Path) -> None:
-    """What each process of `launch.on_ranks` does; the pixels are a file that all of them map."""
-    shape = job.images.images.shape
-    stored = torch.from_file(str(pixels), size=shape.numel(), dtype=torch.uint8).view(shape)
-    job = job._replace(images=replace(job.images, images=stored))
+def train_on_rank(ranks: Ranks, send: Callable[..., None], job: Job) -> None:
+    """What each process of `launch.on_ranks` does; the images are in a file that all of them read."""
     listener = Told(send) if ranks.rank == 0 else Listener()
     train_here(job, prepared(job, ranks), ranks, listener, (signal.SIGTERM,))
 

@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 import safetensors.torch
+from torch import nn
 
 from connr import __version__, experiment, recipe
 from connr.errors import InputError
@@ -26,11 +27,16 @@ def save_model(r: Recipe, model: Model, folder: RunFolder, source: str = "") -> 
         "mean": model.mean,
         "std": model.std,
     }
+    if model.made:
+        config["backbone"] = model.made
     write_text(folder.config, json.dumps(config, indent=2) + "\n")
 
 
-def load_model(folder: RunFolder, device: str = "auto") -> tuple[Recipe, Model]:
+def load_model(folder: RunFolder, device: str = "auto", backbone: nn.Module | None = None) -> tuple[Recipe, Model]:
     """The recipe and the fitted model of a finished run. Nothing in the folder is run as code.
+
+    Args:
+        backbone: the network that it was fitted with, where that was one of the caller's own.
 
     Raises:
         InputError: the folder holds no finished run, or its files are broken.
@@ -44,10 +50,12 @@ def load_model(folder: RunFolder, device: str = "auto") -> tuple[Recipe, Model]:
         with safetensors.safe_open(folder.model, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         centroids = tensors.pop("centroids")
-        representation = experiment.build(r).representation
+        made = config.get("backbone")
+        representation = experiment.whole(r, made, backbone)
         representation.load_state_dict({name.removeprefix("representation."): value for name, value in tensors.items()})
         mean, std = [float(x) for x in config["mean"]], [float(x) for x in config["std"]]
-        known = (len(mean), len(std), centroids.shape) == (r.data.channels, r.data.channels, (r.clusters, centroids.shape[1]))
+        width = r.data.features if r.takes_features else r.data.channels
+        known = (len(mean), len(std), centroids.shape) == (width, width, (r.clusters, centroids.shape[1]))
         if (
             not known
             or not centroids.isfinite().all()
@@ -57,7 +65,8 @@ def load_model(folder: RunFolder, device: str = "auto") -> tuple[Recipe, Model]:
             raise ValueError("its numbers are not those of its recipe")
     except (OSError, KeyError, TypeError, ValueError, IndexError, safetensors.SafetensorError, RuntimeError) as fault:
         raise InputError(f"the model in {folder.path} cannot be read: {fault}") from fault
-    return r, Model(representation, centroids, mean, std, experiment.fabric_for(r, device).device)
+    there = experiment.fabric_for(r, device).device
+    return r, Model(representation, centroids, mean, std, there, takes_features=r.takes_features, made=made)
 
 
 def read_config(folder: RunFolder) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from typing import NamedTuple
 
-from jaxtyping import Float, UInt8
+import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from connr.data.rows import Rows
 from connr.errors import Diverged
 from connr.frameworks import Framework
 from connr.kmeans import Clusters, kmeans
@@ -25,15 +27,14 @@ class Clustered(NamedTuple):
     feature_std: float
 
 
-def cluster(framework: Framework, images: UInt8[Tensor, "n c h w"], plan: Plan, epoch: int, ranks: Ranks) -> Clustered:
+def cluster(framework: Framework, images: Rows, plan: Plan, epoch: int, device: torch.device, ranks: Ranks) -> Clustered:
     """Each rank extracts the features of its share of the images; none ever holds all (n d) of them.
 
     Raises:
         Diverged: a feature is not finite.
     """
     n = len(images)
-    share = images[ranks.share(n)]
-    features = extract(framework.representation, share, plan.stages[0].augment.normalise, images.device)
+    features = extract(framework.representation, images, plan.stages[0].views.normalise, device, ranks.share(n))
     if ranks.any(not bool(features.isfinite().all())):
         raise Diverged(
             f"the network gives features that are not finite after epoch {epoch}; "

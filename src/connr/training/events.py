@@ -32,6 +32,9 @@ class Epoch(NamedTuple):
 class Listener:
     """Told what happens; does nothing by itself."""
 
+    def passed(self, done: int, of: int, waiting: str) -> None:
+        """Now and then while a frozen backbone goes through the images; `waiting`: what for, where it is not it that works."""
+
     def started(self, epochs: int, steps_per_epoch: int, first_epoch: int, first_group_epoch: int) -> None:
         """Before the first step."""
 
@@ -50,6 +53,9 @@ class Told(Listener):
 
     def __init__(self, send: Callable[..., None]) -> None:
         self.send = send
+
+    def passed(self, done: int, of: int, waiting: str) -> None:
+        self.send("passed", done, of, waiting)
 
     def started(self, epochs: int, steps_per_epoch: int, first_epoch: int, first_group_epoch: int) -> None:
         self.send("started", epochs, steps_per_epoch, first_epoch, first_group_epoch)

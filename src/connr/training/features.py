@@ -3,27 +3,35 @@
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from connr.data.rows import Rows, parts
 from connr.frameworks.framework import on_sphere
 
 AT_A_TIME = 512
 
 
 def extract(
-    representation: nn.Module, images: UInt8[Tensor, "n c h w"], normalise: Callable[[Tensor], Tensor], device: torch.device
+    representation: nn.Module,
+    images: Rows,
+    normalise: Callable[[Tensor], Tensor],
+    device: torch.device,
+    share: slice = slice(None),
+    at_a_time: int = AT_A_TIME,
 ) -> Float[Tensor, "n d"]:
     """Features (n d) of un-augmented images, in float32 on `device`; the network's mode is left as it was.
 
     Args:
         representation: encoder and projector, on `device`.
-        images: anywhere; moved to the device a few hundred at a time.
-        normalise: uint8 images -> what the network takes.
+        images: (n ...) anywhere; moved to the device a few hundred at a time.
+        normalise: some of the images -> what the network takes.
+        share: of the images, that features are wanted of.
+        at_a_time: images that the network is given together.
     """
     was_training = representation.training
     representation.eval()
     with torch.no_grad():
-        rows = [representation(normalise(part.to(device))) for part in images.split(AT_A_TIME)]
+        rows = [representation(normalise(part.to(device))) for part in parts(images, at_a_time, share)]
     representation.train(was_training)
     return on_sphere(torch.cat(rows))

@@ -5,12 +5,10 @@ from collections.abc import Callable
 from itertools import islice
 
 import torch
-from jaxtyping import UInt8
 from lightning.fabric import Fabric
-from torch import Tensor
 
-from connr.augment.onto import onto
-from connr.data.batches import batches
+from connr.data.batches import batches, fetched
+from connr.data.rows import Rows
 from connr.errors import Diverged, Stopped
 from connr.frameworks import Framework
 from connr.kmeans import Clusters
@@ -31,7 +29,7 @@ def train(
     fabric: Fabric,
     framework: Framework,
     optimizer: torch.optim.Optimizer,
-    images: UInt8[Tensor, "n c h w"],
+    images: Rows,
     plan: Plan,
     state: State,
     after_epoch: Callable[[Epoch], None],
@@ -42,8 +40,9 @@ def train(
     """Runs the epochs that are left and returns the final clusters.
 
     Args:
-        fabric: `framework` and `images` are on its device.
-        optimizer: one parameter group per role, each with a `role` key that `Stage.lr_factors` knows.
+        fabric: `framework` is on its device.
+        optimizer: parameter groups, each with a `role` that `Stage.lr_factors` knows, and a `factor` of its own if it has one.
+        images: (n ...) as the stages' views take them; on the device of `fabric`, or on the CPU.
         state: where to go on from; kept up to date, also before `after_epoch` is called.
         ranks: share each batch and each pass over the images; the recipe's batch is that of all ranks.
         stop: asked before every step.
@@ -54,16 +53,17 @@ def train(
     """
     n, per_epoch = len(images), plan.steps_per_epoch(len(images))
     steps, warmup = plan.epochs * per_epoch, round(plan.warmup_epochs * per_epoch)
-    own, size = ranks.share(plan.batch_size), (images.shape[2], images.shape[3])
-    pace = Pace(listener, steps - state.epoch * per_epoch - state.step, images.device)
+    device, own, shape = fabric.device, ranks.share(plan.batch_size), tuple(images.shape[1:])
+    pace = Pace(listener, steps - state.epoch * per_epoch - state.step, device)
     framework.train()
     for epoch in range(state.epoch, plan.epochs):
         began = time.monotonic() - state.seconds
         stage = plan.stages[epoch >= plan.t0]  # Eq. 15
         if stage.needs_clusters and state.clusters is None:
-            state.clusters = cluster(framework, images, plan, epoch, ranks).clusters
+            state.clusters = cluster(framework, images, plan, epoch, device, ranks).clusters
         sockets = stage.sockets(epoch, state.clusters)
-        for batch in islice(batches(n, plan.batch_size, plan.seed, epoch), state.step, None):
+        order = islice(batches(n, plan.batch_size, plan.seed, epoch), state.step, None)
+        for batch, indices, rows in fetched(images, order, own, device):
             state.seconds = time.monotonic() - began
             if ranks.any(stop()):
                 average(framework, ranks)
@@ -71,14 +71,12 @@ def train(
             at = epoch * per_epoch + state.step
             lr = plan.base_lr * plan.batch_size / 256 * warmup_cosine(at, steps, warmup, plan.cosine_reaches_zero)
             for group in optimizer.param_groups:
-                group["lr"] = lr * stage.lr_factors[group["role"]]
+                group["lr"] = lr * stage.lr_factors[group["role"]] * group.get("factor", 1.0)
             momentum = target_momentum(at, steps, *plan.momenta)
 
             generator = stream(plan.seed, "views", at)
-            drawn = [stage.augment.draw(len(batch), size, generator).rows(own) for _ in range(2)]
-            indices = onto(images.device, batch[own])
-            pixels = images[indices]
-            views = stage.augment.apply(pixels, drawn[0]), stage.augment.apply(pixels, drawn[1])
+            drawn = [stage.views.draw(len(batch), shape, generator).rows(own) for _ in range(2)]
+            views = stage.views.apply(rows, drawn[0]), stage.views.apply(rows, drawn[1])
             told = update(
                 framework,
                 optimizer,
@@ -100,7 +98,7 @@ def train(
         feature_std, warnings = None, list[str]()
         average(framework, ranks)
         if plan.clusters_due(state.epoch):
-            state.clusters, feature_std = cluster(framework, images, plan, state.epoch, ranks)
+            state.clusters, feature_std = cluster(framework, images, plan, state.epoch, device, ranks)
             warnings = health.warnings(state.clusters, feature_std)
         after_epoch(
             Epoch(
@@ -117,7 +115,7 @@ def train(
                 warnings=warnings,
             )
         )
-    return state.clusters or cluster(framework, images, plan, state.epoch, ranks).clusters
+    return state.clusters or cluster(framework, images, plan, state.epoch, device, ranks).clusters
 
 
 def means(told: list[Updated], epoch: int, plan: Plan) -> tuple[float, float, float]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from connr import algorithm
-from connr.augment import Augment
+from connr.augment import Views
 from connr.kmeans import Clusters
 
 
@@ -15,7 +15,7 @@ class Stage:
     name: str
     sockets: Callable[[int, Clusters | None], algorithm.Sockets]
     needs_clusters: bool
-    augment: Augment
+    views: Views
     lr_factors: dict[str, float]
 
 

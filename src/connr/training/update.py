@@ -29,7 +29,7 @@ class Updated(NamedTuple):
 def update(
     framework: Framework,
     optimizer: torch.optim.Optimizer,
-    views: tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]],
+    views: tuple[Float[Tensor, "b ..."], Float[Tensor, "b ..."]],
     indices: Int[Tensor, " b"],
     sockets: algorithm.Sockets,
     target_momentum: float,

@@ -101,10 +101,15 @@
       return part;
     }));
     $("said").textContent = [data.name[i], ...lines].join(", ");
+    if (!data.sheet) return place(i);
     picked.setAttribute("aria-label", `Picture ${data.name[i]}`);
     picked.width = picked.height = data.side;
     const column = i % data.columns, row = Math.floor(i / data.columns);
     picked.getContext("2d").drawImage(sheet, column * data.side, row * data.side, data.side, data.side, 0, 0, data.side, data.side);
+    place(i);
+  }
+
+  function place(i) {
     pick.dataset.index = i;
     const { offsetWidth: width, offsetHeight: height } = pick, x = px(i), y = py(i), gap = 16;
     const beside = x + gap + width <= plane.clientWidth ? x + gap : x - gap - width;
@@ -172,7 +177,11 @@
     if (at >= 0) show(at);
     document.documentElement.dataset.ready = "true";
   });
-  sheet.src = data.sheet;
+  if (data.sheet) sheet.src = data.sheet;
+  else { // rows of features have no picture
+    picked.hidden = true;
+    document.documentElement.dataset.ready = "true";
+  }
   restyle();
   filter();
 })();

@@ -1,7 +1,6 @@
-"""Encoders: images (b c h w) -> features (b f). torchvision's ResNets, and a small one of the same family for CPUs."""
+"""torchvision's ResNets without weights, and a small one of the same family for CPUs."""
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models import resnet18, resnet34
 from torchvision.models.resnet import BasicBlock
 
@@ -48,12 +47,3 @@ def small_resnet(channels: int = 3, width: int = 32, stages: int = 3, blocks: in
             layers.append(BasicBlock(before, after, stride if block == 0 else 1, shortcut))
             before = after
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-
-
-def features_out(encoder: nn.Module, channels: int, size: int) -> int:
-    """f, found by one image of zeros; the encoder's buffers are left as they were."""
-    was_training = encoder.training
-    with torch.no_grad():
-        features: Tensor = encoder.eval()(torch.zeros(1, channels, size, size))
-    encoder.train(was_training)
-    return features.shape[1]

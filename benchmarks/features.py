@@ -1,0 +1,75 @@
+"""The 64 pixels of the digits as plain rows of numbers: the recipe `features` beside scikit-learn in the same run.
+
+python benchmarks/features.py --seeds 5 [--first-seed 0] [--set KEY=VALUE ...] [--json FILE]
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
+from sklearn.mixture import GaussianMixture
+
+from connr import __version__, metrics, recipe, run
+from connr.data import open_for
+
+SCORES = ("acc", "nmi", "ari", "seconds")
+
+
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found.add_argument("--seeds", type=int, default=5)
+    found.add_argument("--first-seed", type=int, default=0)
+    found.add_argument("--set", action="append", default=[], help="of the recipe features, as in connr fit")
+    found.add_argument("--json", type=Path)
+    return found
+
+
+def main() -> None:
+    arguments, digits = parser().parse_args(), load_digits()
+    x, rows = digits.data.astype(np.float32), dict[str, list[dict[str, float]]]()
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+    for seed in seeds:
+        reduced = PCA(n_components=30, random_state=seed).fit_transform(x)
+        methods = {
+            "k-means": lambda seed=seed: KMeans(10, n_init=10, random_state=seed).fit_predict(x),
+            "Gaussian mixture on PCA": lambda seed=seed, reduced=reduced: GaussianMixture(
+                10, n_init=10, random_state=seed
+            ).fit_predict(reduced),
+            "ConNR": lambda seed=seed: connr(x, seed, arguments.set),
+        }
+        for name, method in methods.items():
+            began = time.monotonic()
+            clusters = method()
+            rows.setdefault(name, []).append({**metrics.scores(digits.target, clusters), "seconds": time.monotonic() - began})
+        print(f"seed {seed}: " + ", ".join(f"{name} {found[-1]['acc']:.4f}" for name, found in rows.items()), flush=True)
+
+    print(f"\n{len(x):,} rows of {x.shape[1]} numbers, seeds {seeds[0]}-{seeds[-1]};")
+    print(f"connr {__version__}, torch {torch.__version__},")
+    print(f"{torch.get_num_threads()} threads, {platform.machine()}, Python {platform.python_version()}\n")
+    print("| method | ACC | NMI | ARI | seconds |\n|---|---|---|---|---|")
+    summary: dict[str, Any] = {}
+    for name, scores in rows.items():
+        columns = {key: [one[key] for one in scores] for key in SCORES}
+        summary[name] = {key: (statistics.mean(v), statistics.stdev(v) if len(v) > 1 else 0.0) for key, v in columns.items()}
+        cells = [f"{mean:.3f} ± {std:.3f}" for mean, std in list(summary[name].values())[:3]]
+        print(f"| {name} | {' | '.join(cells)} | {summary[name]['seconds'][0]:.1f} |")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(summary, indent=2) + "\n")
+
+
+def connr(x: np.ndarray, seed: int, settings: list[str]) -> torch.Tensor:
+    r = recipe.load("features", settings, clusters=10, seed=seed)
+    return run.fit(r, open_for(r, x)).assigned.clusters
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""`run:FOLDER`, and `hub:` of a model of connr's own: the backbone of a former run, or of what `connr export` made of it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from connr import recipe
+from connr.backbones.backbone import Backbone, Input
+from connr.backbones.weights import fit_in, read_weights
+from connr.errors import InputError
+from connr.recipe import Recipe
+
+Build = Callable[[Any, int], nn.Module]  # a backbone's section of a recipe, channels -> the network, without weights
+ENCODER = "representation.0."  # of model.safetensors; what follows it are heads
+
+
+def input_of(folder: str) -> Input:
+    """From its config.json.
+
+    Raises:
+        InputError: there is no finished run of pictures.
+    """
+    r, config = _read(folder)
+    return Input(r.data.size, r.data.channels, config["mean"], config["std"], r.data.interpolation)
+
+
+def open_network(folder: str, weights: str | None, build: Build) -> Backbone:
+    """The encoder that the run trained; without its heads, which know its clusters.
+
+    Raises:
+        InputError: as `input_of`; or its weights cannot be read or do not fit.
+    """
+    from connr.backbones.by_name import remade
+
+    r, config = _read(folder)
+    made = config.get("backbone") or {
+        "kind": "connr",
+        "backbone": r.backbone.model_dump(mode="json"),
+        "channels": r.data.channels,
+    }
+    network = remade(made, build)
+    if weights == "random":
+        return Backbone(network, input_of(folder), made, "random")
+    path = Path(weights) if weights else Path(folder) / "model.safetensors"
+    tensors = read_weights(path)
+    own = {name.removeprefix(ENCODER): value for name, value in tensors.items() if name.startswith(ENCODER)}
+    fit_in(network, own or tensors, path)
+    return Backbone(network, input_of(folder), made, str(path))
+
+
+def at_hand(folder: str) -> Path | None:
+    path = Path(folder) / "model.safetensors"
+    return path if path.is_file() else None
+
+
+def _read(folder: str) -> tuple[Recipe, dict[str, Any]]:
+    path = Path(folder) / "config.json"
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        r = recipe.check(config["recipe"], str(path))
+        mean, std = [float(x) for x in config["mean"]], [float(x) for x in config["std"]]
+    except (OSError, KeyError, TypeError, ValueError) as fault:
+        raise InputError(f"run:{folder} is no finished run, nor a model that connr exported: {path}: {fault}") from fault
+    if r.takes_features:
+        raise InputError(f"run:{folder} was a run on ready-made features: it has no backbone for pictures.")
+    return r, {**config, "mean": mean, "std": std}

@@ -1,0 +1,89 @@
+"""`hub:FOLDER` and `hub:USER/NAME`: config.json and model.safetensors, as the Hugging Face Hub has networks of timm."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from connr.backbones import timm
+from connr.backbones.backbone import Backbone, Input
+from connr.backbones.weights import brought
+from connr.errors import InputError
+
+FILES = ("model.safetensors", "pytorch_model.bin")  # the first that is there
+
+
+def is_connr(place: str) -> bool:
+    """Whether a folder, or what is at USER/NAME, is a model of connr's own."""
+    return "recipe" in read_config(place)
+
+
+def read_config(place: str) -> dict[str, Any]:
+    """config.json.
+
+    Raises:
+        InputError: there is none to be had, or it describes no network that can be made.
+    """
+    path = Path(place) / "config.json" if Path(place).is_dir() else _fetched(place, "config.json")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as fault:
+        raise InputError(f"hub:{place}: {path} cannot be read: {fault}") from fault
+    if not isinstance(config, dict) or not ("architecture" in config or "recipe" in config):
+        kind = f"a model of transformers ({config['model_type']})" if "model_type" in config else "no network of timm or connr"
+        raise InputError(f"hub:{place} is {kind}: connr takes those of timm, e.g. timm:vit_small_patch14_dinov2, and its own.")
+    return config
+
+
+def weights_of(place: str) -> Path:
+    """The file of weights: in the folder, in the Hub's cache, or downloaded."""
+    if not Path(place).is_dir():
+        return _fetched(place, FILES[0])
+    for name in FILES:
+        if (path := Path(place) / name).is_file():
+            return path
+    raise InputError(f"hub:{place} holds no weights: there should be {' or '.join(FILES)}.")
+
+
+def input_of(place: str) -> Input:
+    return timm.described(_settings(read_config(place)))
+
+
+def open_network(place: str, weights: str | None, size: int = 0) -> Backbone:
+    """As `timm.open_network`, of what the configuration says."""
+    config = read_config(place)
+    path = None if weights == "random" else Path(weights) if weights else weights_of(place)
+    arguments = {key: value for key, value in config.get("model_args", {}).items() if key != "num_classes"}
+    return timm.assembled(str(config["architecture"]), _settings(config), arguments, path, size)
+
+
+def at_hand(place: str) -> Path | None:
+    if Path(place).is_dir():
+        return next((Path(place) / name for name in FILES if (Path(place) / name).is_file()), None)
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return None
+    found = try_to_load_from_cache(place, FILES[0]) if place.count("/") == 1 else None
+    return Path(found) if isinstance(found, str) else None
+
+
+def _settings(config: dict[str, Any]) -> dict[str, Any]:
+    """`pretrained_cfg`, which older files have on the top level."""
+    settings: dict[str, Any] = config.get("pretrained_cfg", config)
+    known = ("input_size", "mean", "std", "interpolation", "crop_pct", "classifier", "num_classes", "fixed_input_size")
+    found = {key: settings[key] for key in (*known, "first_conv") if settings.get(key) is not None}
+    return found | ({"num_classes": config["num_classes"]} if "num_classes" in config else {})
+
+
+def _fetched(place: str, file: str) -> Path:
+    if place.count("/") != 1 or place.startswith((".", "/")):
+        raise InputError(f"hub:{place} should be a folder with config.json and model.safetensors, or USER/NAME on the Hub.")
+
+    def fetch() -> str:
+        try:
+            from huggingface_hub import hf_hub_download
+        except ImportError as fault:
+            raise InputError('the Hub needs huggingface_hub: pip install "connr[hub]".') from fault
+        return hf_hub_download(place, file)
+
+    return brought(f"hub:{place}", f"https://huggingface.co/{place}/resolve/main/{file}", None, fetch)

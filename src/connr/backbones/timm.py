@@ -1,0 +1,142 @@
+"""`timm:NAME`, and folders as timm saves them: networks of timm, their classifier taken off."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from connr.backbones.backbone import Backbone, Input
+from connr.backbones.weights import brought, read_weights
+from connr.errors import InputError
+
+FILE = "model.safetensors"
+
+
+def input_of(name: str) -> Input:
+    """From timm's `pretrained_cfg`.
+
+    Raises:
+        InputError: timm is not installed, or there is no such network.
+    """
+    return described(_settings(name))
+
+
+def described(settings: dict[str, Any]) -> Input:
+    """The input that a `pretrained_cfg` describes."""
+    channels, size, _ = settings.get("input_size", (3, 224, 224))
+    return Input(
+        size=size,
+        channels=channels,
+        mean=list(settings.get("mean", (0.485, 0.456, 0.406))),
+        std=list(settings.get("std", (0.229, 0.224, 0.225))),
+        interpolation="bilinear" if settings.get("interpolation") == "bilinear" else "bicubic",  # as timm itself
+    )
+
+
+def open_network(name: str, weights: str | None, size: int = 0) -> Backbone:
+    """The network with its own weights, those of a file, or random ones; `size` where it is not that of its configuration.
+
+    Raises:
+        InputError: as `input_of`; or there are no such weights, or they cannot be had or read.
+    """
+    settings = _settings(name)
+    path = None if weights == "random" else Path(weights) if weights else _fetched(name, settings)
+    return assembled(name.partition(".")[0], settings, {}, path, size)
+
+
+def assembled(
+    architecture: str, settings: dict[str, Any], arguments: dict[str, Any], path: Path | None, size: int = 0
+) -> Backbone:
+    """The network of a `pretrained_cfg` and `model_args`, with the weights of a file; None for random ones.
+
+    Raises:
+        InputError: they do not fit, or timm does not know it.
+    """
+    timm = _timm()
+    if size and size != described(settings).size and settings.get("fixed_input_size"):
+        arguments = {**arguments, "img_size": size}
+    made = {"kind": "timm", "name": architecture, "arguments": arguments}
+    if path is None:
+        return Backbone(remade(made), described(settings), made, "random")
+    tensors = read_weights(path)
+    heads = settings.get("classifier") or ()
+    names = (heads,) if isinstance(heads, str) else tuple(heads)
+    classes = settings.get("num_classes", 1000) if any(f"{name}.weight" in tensors for name in names) else 0
+    plain = {key: value for key, value in settings.items() if key not in ("source", "hf_hub_id", "file", "url", "custom_load")}
+    plain |= {"num_classes": classes}  # so that timm is strict about the tensors
+    try:
+        network = timm.create_model(
+            architecture,
+            pretrained=True,
+            pretrained_cfg=plain,
+            pretrained_cfg_overlay={"state_dict": tensors},
+            num_classes=classes,
+            **arguments,
+        )
+        network.reset_classifier(0)
+    except (RuntimeError, KeyError, TypeError, AttributeError) as fault:
+        lines = " ".join(line.strip() for line in str(fault).splitlines()[:3])
+        raise InputError(f"the weights {path} do not fit timm's {architecture}: {lines[:300]}") from fault
+    return Backbone(network, described(settings), made, str(path))
+
+
+def remade(made: dict[str, Any]) -> nn.Module:
+    timm = _timm()
+    if not timm.is_model(str(made["name"])):
+        raise InputError(f"timm {timm.__version__} knows no network {made['name']!r}.")
+    network: nn.Module = timm.create_model(str(made["name"]), pretrained=False, num_classes=0, **made["arguments"])
+    return network
+
+
+def at_hand(name: str) -> Path | None:
+    """Where the weights are on this machine: the Hub's cache."""
+    if not find_spec("timm"):
+        return None
+    try:
+        from huggingface_hub import try_to_load_from_cache
+
+        repository = f"timm/{name}" if "." in name else _repository(_settings(name))  # timm takes seconds to import
+        found = try_to_load_from_cache(repository, FILE)
+    except (ImportError, InputError):
+        return None
+    return Path(found) if isinstance(found, str) else None
+
+
+def _settings(name: str) -> dict[str, Any]:
+    timm = _timm()
+    try:
+        settings = timm.get_pretrained_cfg(name)
+    except (RuntimeError, ValueError) as fault:
+        raise InputError(f"timm:{name}: {fault}") from fault
+    if settings is None or not timm.is_model(name.partition(".")[0]):
+        raise InputError(f"timm {timm.__version__} knows no network {name!r}; its names: timm.list_models(pretrained=True).")
+    found: dict[str, Any] = settings.to_dict()
+    return found
+
+
+def _repository(settings: dict[str, Any]) -> str:
+    given = str(settings.get("hf_hub_id") or "timm/")
+    return given if not given.endswith("/") else f"{given}{settings.get('architecture')}.{settings.get('tag')}".rstrip(".")
+
+
+def _fetched(name: str, settings: dict[str, Any]) -> Path:
+    if found := at_hand(name):
+        return found
+    repository = _repository(settings)
+    url = f"https://huggingface.co/{repository}/resolve/main/{FILE}"
+
+    def fetch() -> str:
+        from huggingface_hub import hf_hub_download
+
+        return hf_hub_download(repository, FILE)
+
+    return brought(f"timm:{name}", url, None, fetch)
+
+
+def _timm() -> Any:
+    try:
+        import timm
+    except ImportError as fault:
+        raise InputError('networks of timm need it: pip install "connr[timm]".') from fault
+    return timm

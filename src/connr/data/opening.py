@@ -1,0 +1,52 @@
+"""DATA as a recipe takes it: images at its size, or rows of features."""
+
+from pathlib import Path
+from typing import Any
+
+from connr.data.features import holds_features, open_features
+from connr.data.image_set import ImageSet
+from connr.data.room import Room
+from connr.data.sources import open_images
+from connr.errors import InputError
+from connr.recipe import Recipe
+
+
+def open_for(
+    r: Recipe,
+    data: Any,
+    *,
+    labels_from_folders: bool = False,
+    leave_out: Path | None = None,
+    threads: int | None = None,
+    cache: Path | None = None,
+) -> ImageSet:
+    """As `open_images` or `open_features`, whichever the recipe is for.
+
+    Args:
+        cache: the folder of images that need more memory than the recipe gives them.
+
+    Raises:
+        InputError: as those; or the data is of the other kind, or its rows are not as wide as those of the fit.
+    """
+    if not r.takes_features:
+        if holds_features(data):
+            what = data if isinstance(data, str | Path) else "the array"
+            raise InputError(f"{what} holds rows of features, and the recipe is for images; add --recipe features.")
+        room = Room(r.data.resident_gib, cache)
+        return open_images(
+            data,
+            r.data.side,
+            r.data.channels,
+            labels_from_folders=labels_from_folders,
+            leave_out=leave_out,
+            threads=threads,
+            room=room,
+            unreadable_at_most=r.data.unreadable_at_most,
+        )
+    if labels_from_folders:
+        raise InputError("features are in no folders to take labels from; give them as an array `labels`.")
+    found = open_features(data)
+    width = found.images.shape[1]
+    if r.data.features not in (None, width):
+        raise InputError(f"the rows of features are {width} wide, and were {r.data.features} wide when this was fitted.")
+    return found

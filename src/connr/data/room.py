@@ -1,0 +1,127 @@
+"""Where decoded images go: into memory while they fit, else into a file beside the run, decoded once."""
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from connr.data.image_set import Skipped
+from connr.data.rows import Rows, Stored
+from connr.errors import InputError
+from connr.run_folder import replacing, write_text
+
+GIB = 2**30
+
+
+class Room(NamedTuple):
+    """gib: of memory that images may take. cache: the folder of those that need more; None for a file that goes with them."""
+
+    gib: float = 4.0
+    cache: Path | None = None
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether uint8 images of this shape stay in memory."""
+        return math.prod(shape) <= self.gib * GIB
+
+
+class Kept(NamedTuple):
+    """What a cache remembers besides the pixels: which of the files they are, and why the others are not."""
+
+    names: list[str]
+    skipped: list[Skipped]
+
+
+def stacked(rows: Iterable[Tensor], shape: tuple[int, ...]) -> Tensor:
+    """Rows as they come as one tensor, of which there are never two copies; shape: of all if none were left out."""
+    held, count = torch.empty(shape, dtype=torch.uint8), 0
+    for count, row in enumerate(rows, 1):
+        held[count - 1] = row
+    return held[:count]
+
+
+def stored(rows: Iterable[Tensor], path: Path, shape: tuple[int, ...]) -> Stored:
+    """Rows as they come in a file, which is seen whole or not at all."""
+    count = 0
+    with replacing(path) as draft, open(draft, "wb") as file:
+        for count, row in enumerate(rows, 1):  # noqa: B007 - counted for after
+            file.write(row.contiguous().numpy().data)
+    return Stored(path, torch.Size((count, *shape[1:])))
+
+
+def settle(rows: Iterable[Tensor], shape: tuple[int, ...], room: Room) -> Rows:
+    """Rows as they come, in memory or in a file that goes when nobody reads it any more.
+
+    Args:
+        shape: (n, c, h, w) of all rows together, if none were left out.
+    """
+    if room.fits(shape):
+        return stacked(rows, shape)
+    handle, name = tempfile.mkstemp(".rows", "connr-", room.cache)
+    os.close(handle)
+    found = stored(rows, Path(name), shape)
+    weakref.finalize(found, Path(name).unlink, missing_ok=True)
+    return found
+
+
+def key(folder: Path, paths: Iterable[Path], *settings: object) -> str:
+    """The same for the same files in a folder, by name, size and time of change, decoded in the same way."""
+    digest = hashlib.blake2b(repr(settings).encode(), digest_size=12)
+    for path in paths:
+        try:
+            found = path.stat()
+            state = f"{found.st_size} {found.st_mtime_ns}"
+        except OSError:  # gone since it was listed, or out of reach: it will be skipped
+            state = ""
+        digest.update(f"\0{path.relative_to(folder)}\0{state}".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def recalled(cache: Path, name: str, shape: tuple[int, ...]) -> tuple[Stored, Kept] | None:
+    """What `remember` left under this name; None where it left nothing whole."""
+    path, notes = cache / f"{name}.rows", cache / f"{name}.json"
+    try:
+        noted = json.loads(notes.read_text(encoding="utf-8", errors="surrogateescape"))
+        kept = Kept(noted["names"], [Skipped(*one) for one in noted["skipped"]])
+        found = torch.Size((len(kept.names), *shape[1:]))
+        whole = path.stat().st_size == math.prod(found)
+        return (Stored(path, found), kept) if whole else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def remember(cache: Path, name: str, kept: Kept) -> None:
+    """The notes go after the pixels: who finds them finds both whole."""
+    write_text(cache / f"{name}.json", json.dumps(kept._asdict(), ensure_ascii=False))
+
+
+@contextmanager
+def claimed(cache: Path) -> Iterator[None]:
+    """Inside, no other process decodes into this cache, and what a killed one left is gone.
+
+    Raises:
+        InputError: one does, or the cache cannot be written to.
+    """
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(cache / ".lock", timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise InputError(f"another process is decoding into {cache}; wait for its end.") from None
+    except OSError as fault:
+        raise InputError(f"{cache} cannot be written to: {fault.strerror}.") from fault
+    try:
+        for draft in cache.glob(".*.tmp"):
+            draft.unlink(missing_ok=True)
+        yield
+    finally:
+        lock.release()

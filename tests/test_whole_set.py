@@ -1,0 +1,117 @@
+"""The sparse neighbourhoods of a whole data set against the dense ones of a batch."""
+
+from importlib import import_module
+
+import numpy as np
+import pytest
+import scipy.sparse
+import torch
+from conftest import tied_features, unit_rows
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connr.neighbourhoods import blockwise, contextual, local, sparse
+from connr.neighbourhoods.blockwise import nearest_blockwise
+from connr.neighbourhoods.nearest import nearest
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_blocks():
+    """Blocks so small that a few dozen images need many."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blockwise, "GROUP", 4)
+        patch.setattr(blockwise, "BLOCK", 16)
+        patch.setattr(sparse, "PRODUCTS", 500)
+        yield
+
+
+@st.composite
+def data_sets(draw, single=False):
+    """Unit rows, some of them copies of others. On a grid of 2^-11 in single precision, so that products are exact."""
+    n, d, seed = draw(st.integers(1, 70)), draw(st.integers(1, 12)), draw(st.integers(0, 10**6))
+    rows = unit_rows(n, d, seed)
+    copied = draw(st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)), max_size=12))
+    for to, of in copied:
+        rows[to] = rows[of]
+    return (rows * 2**11).round_().div_(2**11).float() if single else rows
+
+
+@given(st.one_of(data_sets(), data_sets(single=True), tied_features(largest=60)), st.data())
+def test_blockwise_is_the_whole_matrix_ranked(features, data):
+    m = data.draw(st.integers(1, len(features)))
+    found = nearest_blockwise(features, m)
+    similarity = features @ features.T
+    assert found.indices.tolist() == nearest(similarity, m).tolist()
+    assert torch.equal(found.similarities, similarity.fill_diagonal_(1.0).gather(1, found.indices))
+
+
+@pytest.mark.parametrize("falling", [False, True])
+def test_an_order_that_is_the_worst_for_blocks(falling):
+    """Each block has nearer rows than those before it."""
+    angles = torch.linspace(0, 3, 90, dtype=torch.float64)
+    features = torch.stack([angles.cos(), angles.sin()], dim=1)
+    features = features.flip(0) if falling else features
+    assert torch.equal(nearest_blockwise(features, 20).indices, nearest(features @ features.T, 20))
+
+
+def test_all_the_same():
+    features = torch.full((70, 4), 0.5, dtype=torch.float64)
+    assert nearest_blockwise(features, 5).indices[[0, 3, 69]].tolist() == [[0, 1, 2, 3, 4], [3, 0, 1, 2, 4], [69, 0, 1, 2, 3]]
+    assert contextual(features, 5, sparse=True).tolist() == contextual(features, 5, sparse=False).tolist()
+
+
+@given(st.one_of(data_sets(), tied_features(largest=60)), st.data())
+def test_sparse_contextual_is_the_dense_one(features, data):
+    k, k1, k2 = (data.draw(st.integers(1, len(features)), label=name) for name in ("k", "k1", "k2"))
+    k1, k2 = min(k1, data.draw(st.sampled_from([3, 70]))), min(k2, data.draw(st.sampled_from([1, 3, 70])))
+    alpha, layers = data.draw(st.sampled_from([0.0, 1.0, 1.5, 2.0, 3.0])), data.draw(st.integers(0, 3))
+    dense = contextual(features, k, k1, k2, alpha, layers, sparse=False)
+    assert contextual(features, k, k1, k2, alpha, layers, sparse=True).tolist() == dense.tolist()
+
+
+@pytest.mark.parametrize("layers", [0, 2])
+def test_in_single_precision_only_near_ties_may_differ(layers):
+    features = unit_rows(300, 16, 0).float()
+    dense, found = (contextual(features, 10, layers=layers, sparse=way) for way in (False, True))
+    assert (dense.sort().values == found.sort().values).all(dim=1).float().mean() > 0.99
+
+
+def test_sparse_is_taken_where_it_is_sooner(monkeypatch):
+    module, taken = import_module("connr.neighbourhoods.contextual"), []
+    real = module.refine
+    monkeypatch.setattr(module, "refine", lambda found, *rest: taken.append(len(found)) or real(found, *rest))
+    for n in (256, 899, 901):
+        contextual(unit_rows(n, 4, 0))
+    assert taken == [901]
+    contextual(unit_rows(1000, 4, 0), layers=3)
+    assert taken == [901]
+    monkeypatch.setattr(module, "DENSE_TO", 999)
+    contextual(unit_rows(1000, 4, 0), layers=3)
+    assert taken == [901, 1000]
+
+
+def test_local_of_many_is_local_of_few(monkeypatch):
+    features = unit_rows(70, 8, 0)
+    dense = nearest(features @ features.T, 7)
+    monkeypatch.setattr(import_module("connr.neighbourhoods.local"), "BLOCK", 10)
+    assert torch.equal(local(features, 7), dense)
+
+
+def scores(rows):
+    return scipy.sparse.csr_array(np.array(rows, dtype=float))
+
+
+def test_scores_below_zero_come_after_those_that_are_not_stored():
+    rows = scores([[1, -0.5, 0, 0.25, -0.25, 0]])
+    found = sparse.best(rows, 6, np.array([0]), np.arange(6), 20)
+    assert found.tolist() == [[0, 3, 2, 5, 4, 1]]
+
+
+def test_a_score_that_rounds_to_zero_ties_with_those_that_are_not_stored():
+    found = sparse.best(scores([[1, 0, 2**-30, 0.5]]), 4, np.array([0]), np.arange(4), 20)
+    assert found.tolist() == [[0, 3, 1, 2]]
+
+
+def test_ties_go_by_name_whatever_the_order_of_columns():
+    found = sparse.best(scores([[0.5, 0.5, 1, 0.5]]), 3, np.array([7]), np.array([9, 4, 7, 2]), 20)
+    assert found.tolist() == [[7, 2, 4]]
