@@ -96,8 +96,8 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
         """Trains on X and clusters it.
 
         Args:
-            X: uint8 [n,h,w] or [n,h,w,c]; or a folder of pictures, an `.npz`, `digits`; or a data set of torch, torchvision
-                or Hugging Face, or a list, of images or (image, label) (see `connr.data.dataset`). Or rows of numbers
+            X: uint8 [n,h,w] or [n,h,w,c]; or a folder of pictures, an `.npz`, a name (`digits`, `cifar10:ROOT`, `hf:NAME`); or
+                a data set of torch, torchvision or Hugging Face, or a list (see `connr.data.dataset`). Or rows of numbers
                 [n,d]: an array, a data frame, an `.npz` with `features`, an `.npy` or a Parquet file.
             y: ignored.
 

@@ -165,10 +165,13 @@ def views_of(r: Recipe, section: recipe.Stage, mean: list[float], std: list[floa
 
 def images_augmented(r: Recipe, mean: list[float], std: list[float], crop_scale: tuple[float, float] | None = None) -> Augment:
     """The views of images; `crop_scale` instead of the recipe's."""
-    strengths = r.augment.model_dump()
+    strengths = r.augment.model_dump(exclude={"name"})
     if crop_scale is not None:
         strengths["crop_scale"] = crop_scale
-    return Augment(mean, std, **strengths)
+    augment = Augment(mean, std, **strengths)
+    if r.train.compile:
+        augment.compile()
+    return augment
 
 
 def optimizer_for(r: Recipe, framework: Framework) -> torch.optim.SGD:

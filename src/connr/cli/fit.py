@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def fit(
     data: Annotated[
         str,
-        typer.Argument(help="A folder of pictures, an .npz with `images` or `features`, an .npy, a .parquet, or `digits`."),
+        typer.Argument(help="A folder of pictures, an .npz with `images` or `features`, .npy, .parquet; `connr data list`."),
     ],
     clusters: Annotated[int | None, typer.Option(min=2, help="How many clusters; a recipe may know.")] = None,
     recipe: Annotated[
@@ -35,11 +35,12 @@ def fit(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
     """Clusters the images in DATA and writes a run folder: assignments.csv, report.html, the model."""
+    from connr.data.named import named_in
     from connr.run_folder import RunFolder, next_free
 
     if resume and out is None:
         raise InputError("--resume needs --out: the folder of the run to go on with.")
-    folder = RunFolder(out or next_free(Path("runs"), Path(data).stem or "run"))
+    folder = RunFolder(out or next_free(Path("runs"), named_in(data) or Path(data).stem or "run"))
     if speaks():
         folder.check(resume)
     settings = (settings or []) + (["data.labels_from_folders=true"] if labels_from_folders else [])
@@ -95,9 +96,9 @@ def _recipe_of(data: str, name: str | None, settings: list[str], resumed: Any, *
     if resumed and not asked:
         return recipe.load(str(resumed.recipe))
     from connr.data import holds_features
-    from connr.data.named import NAMED
+    from connr.data.named import named_in
 
-    own = data if data in NAMED and not Path(data).exists() else "features" if holds_features(data) else "photos"
+    own = named_in(data) or ("features" if holds_features(data) else "photos")
     r = pretrained.chosen(name or own, settings, **changes)
     if r.clusters is None:
         raise InputError("the number of clusters is not given; add --clusters K.")

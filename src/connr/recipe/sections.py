@@ -3,13 +3,19 @@
 Times are shares of `train.epochs`, so that `--set train.epochs=50` alone shortens a run in proportion.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from connr.recipe.section import Count, Fraction, NonNegative, Positive, Section, Share, Width
 from connr.recipe.side import Side
+
+
+def _odd(number: int) -> int:
+    if number % 2 == 0:
+        raise ValueError("should be odd")
+    return number
 
 
 class Data(Section):
@@ -18,6 +24,7 @@ class Data(Section):
     `size: 0` is that which a pretrained backbone was made for. `features`: the width of rows of features; a fit fills it in.
     `labels_from_folders`: the name of a picture's folder is its label, for the scores. `resident_gib`: images that take more
     than so many GiB, in the memory of the machine or of its GPU, are read from a file a batch at a time; nothing else changes.
+    `unreadable_at_most`: the share of the pictures that may be left out because they cannot be read.
     """
 
     images: Count | None = None
@@ -26,6 +33,7 @@ class Data(Section):
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     features: Count | None = None
     labels_from_folders: bool = False
+    unreadable_at_most: Share = 0.1
     resident_gib: NonNegative = 4.0
 
     @property
@@ -158,9 +166,40 @@ class Boundary(Section):
     sigma_too: bool = True
 
 
-class Augment(Section):
-    """Strengths of the random views; see `connr.augment.Augment`. None or 0 switches a part off."""
+NAMED_STRENGTHS: dict[str, dict[str, Any]] = {  # of the papers, for photos; what a recipe says beside the name goes before it
+    "own": {},
+    "simclr": {
+        "crop_scale": (0.08, 1.0),
+        "flip": 0.5,
+        "jitter": (0.8, 0.8, 0.8, 0.2),
+        "grey_probability": 0.2,
+        "blur_probability": 0.5,
+    },
+    "byol": {  # the means of its two sets of strengths: blur always and 0.1, solarised never and 0.2
+        "crop_scale": (0.08, 1.0),
+        "flip": 0.5,
+        "jitter": (0.4, 0.4, 0.2, 0.1),
+        "grey_probability": 0.2,
+        "blur_probability": 0.55,
+        "solarise_probability": 0.1,
+    },
+    "moco": {
+        "crop_scale": (0.2, 1.0),
+        "flip": 0.5,
+        "jitter": (0.4, 0.4, 0.4, 0.1),
+        "grey_probability": 0.2,
+        "blur_probability": 0.5,
+    },
+}
 
+
+class Augment(Section):
+    """Strengths of the random views; see `connr.augment.Augment`. None or 0 switches a part off.
+
+    `name`: those of SimCLR, BYOL or MoCo v2, but for the keys that are given as well.
+    """
+
+    name: Literal["own", "simclr", "byol", "moco"] = "own"
     crop_scale: tuple[Fraction, Fraction] | None = None
     crop_ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
     flip: Share = 0.0
@@ -174,8 +213,15 @@ class Augment(Section):
     jitter_probability: Share = 0.8
     grey_probability: Share = 0.0
     blur_probability: Share = 0.0
-    blur_kernel: Annotated[int, Field(ge=3)] = 23
+    blur_kernel: Annotated[int, Field(ge=3), AfterValidator(_odd)] | None = None
     blur_sigma: tuple[Positive, Positive] = (0.1, 2.0)
+    solarise_probability: Share = 0.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        known = isinstance(given, dict) and isinstance(given.get("name"), str)
+        return {**NAMED_STRENGTHS.get(given["name"], {}), **given} if known else given
 
 
 class FeatureViews(Section):
@@ -229,8 +275,8 @@ class Train(Section):
     `evaluate_every`: epochs of stage 1 between two k-means, for the log only; 0 for none.
     `keep_checkpoints`: the latest so many; 0 keeps all.
     `batch_norm`: over the batch of all ranks, or of each `rank` by itself (the released program's; scores then depend on
-    the number of ranks). `compile`: the networks go through torch.compile. `deterministic`: slower, on a GPU, but a run
-    repeats there too.
+    the number of ranks). `compile`: networks and colours go through torch.compile. `deterministic`: slower, on a GPU, but a
+    run repeats there too.
     """
 
     epochs: Count = 1000
