@@ -1,13 +1,14 @@
 import math
+import shutil
 
 import numpy as np
 import pytest
 import torch
 import torchvision.transforms.v2.functional as TF
-from scipy.stats import kstest
-from torchvision.transforms import RandomResizedCrop
+from scipy.stats import binomtest, kstest
+from torchvision.transforms import ColorJitter, GaussianBlur, RandomResizedCrop
 
-from connr.augment import Augment, colour, geometry
+from connr.augment import Augment, colour, fused, geometry, views
 from connr.augment.blur import blur
 from connr.randomness import stream
 
@@ -44,7 +45,7 @@ def test_colours_are_torchvisions_image_by_image(images, ours, theirs, low, high
 def test_grey_is_torchvisions(images):
     assert torch.allclose(colour.grey(images), TF.rgb_to_grayscale(images), atol=1e-6)
     chosen = torch.arange(64) % 2 == 0
-    mixed = colour.greyed(images, chosen)
+    mixed = colour.greyed(images.clone(), chosen)
     assert torch.equal(mixed[~chosen], images[~chosen])
     assert torch.allclose(mixed[chosen], TF.rgb_to_grayscale(images[chosen], num_output_channels=3), atol=1e-6)
 
@@ -58,7 +59,7 @@ def test_grey_images_have_no_colour_to_change():
 def test_jitter_applies_the_four_in_each_images_own_order(images):
     factors, order = colour.draw_jitter(64, (0.4, 0.4, 0.4, 0.1), stream(0, "jitter"))
     chosen = torch.arange(64) % 4 != 0
-    found = colour.jitter(images, factors, order, chosen)
+    found = colour.jitter(images.clone(), factors, order, chosen)
     theirs = (TF.adjust_brightness, TF.adjust_contrast, TF.adjust_saturation, TF.adjust_hue)
     for i in range(64):
         expected = images[i]
@@ -75,6 +76,64 @@ def test_jitter_is_drawn_in_its_ranges_and_every_order():
     counts = np.unique(order.numpy(), axis=0, return_counts=True)[1]
     assert len(counts) == 24
     assert counts.min() > 50
+
+
+def test_jitter_leaves_alone_what_a_strength_of_0_says(images):
+    factors, order = colour.draw_jitter(64, (0.4, 0.4, 0.4, 0.0), stream(0, "jitter"))
+    found = colour.jitter(images.clone()[:, :1], factors, order, torch.ones(64, dtype=torch.bool))
+    for i in range(64):
+        expected = images[i, :1]
+        for operation in order[i].tolist():
+            if operation < 2:
+                expected = (TF.adjust_brightness, TF.adjust_contrast)[operation](expected, float(factors[i, operation]))
+        assert torch.allclose(found[i], expected, atol=5e-5)
+    nothing = torch.tensor([1.0, 1.0, 1.0, 0.0]).expand(64, 4)
+    assert torch.allclose(colour.jitter(images.clone(), nothing, order, torch.ones(64, dtype=torch.bool)), images, atol=1e-6)
+    assert torch.equal(colour.jitter(images.clone(), factors, order, torch.zeros(64, dtype=torch.bool)), images)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
+def test_hue_of_what_has_none_stays(value):
+    plain = torch.full((3, 3, 4, 4), value)
+    assert torch.allclose(colour.hue(plain, torch.tensor([-0.5, 0.2, 0.5])), plain, atol=1e-6)
+
+
+def test_hue_at_the_corners_and_edges_of_the_hexagon_is_torchvisions():
+    """Full and half values in every channel: red, yellow, ..., every tie between channels."""
+    levels = torch.tensor([0.0, 0.5, 1.0])
+    colours = torch.cartesian_prod(levels, levels, levels).T.reshape(1, 3, 27, 1)
+    for turn in (-0.5, -1 / 6, 0.0, 1 / 12, 1 / 3, 0.5):
+        assert torch.allclose(colour.hue(colours, torch.tensor([turn])), TF.adjust_hue(colours, turn), atol=1e-5)
+
+
+def test_solarising_is_torchvisions(images):
+    chosen = torch.arange(64) % 2 == 0
+    found = colour.solarised(images.clone(), chosen)
+    assert torch.equal(found[~chosen], images[~chosen])
+    assert torch.allclose(found[chosen], TF.solarize(images[chosen], 0.5))
+
+
+def test_jitter_is_distributed_as_torchvisions():
+    strengths = (0.8, 1.2, 0.4, 0.2)
+    factors, order = colour.draw_jitter(4000, strengths, stream(0, "jitter"))
+    theirs = ColorJitter(*strengths)
+    torch.manual_seed(0)
+    drawn = [ColorJitter.get_params(theirs.brightness, theirs.contrast, theirs.saturation, theirs.hue) for _ in range(4000)]
+    for column in range(4):
+        assert kstest(factors[:, column].numpy(), [float(draw[1 + column]) for draw in drawn]).pvalue > 0.01
+    places = torch.stack([draw[0] for draw in drawn])
+    ours, others = ((part == 3).float().argmax(dim=1).numpy() for part in (order, places))
+    assert kstest(ours, others).pvalue > 0.01
+
+
+def test_sigmas_and_chances_are_distributed_as_torchvisions():
+    strengths = {"flip": 0.5, "grey_probability": 0.2, "blur_probability": 0.55, "solarise_probability": 0.1}
+    drawn = Augment([0.0] * 3, [1.0] * 3, jitter=(0.4, 0.4, 0.4, 0.1), **strengths).draw(4000, (3, 16, 16), stream(0, "views"))
+    torch.manual_seed(0)
+    assert kstest(drawn.sigmas.numpy(), [GaussianBlur.get_params(0.1, 2.0) for _ in range(4000)]).pvalue > 0.01
+    parts = (drawn.flipped, drawn.jittered, drawn.greyed, drawn.blurred, drawn.solarised)
+    for part, probability in zip(parts, (0.5, 0.8, 0.2, 0.55, 0.1), strict=True):
+        assert binomtest(int(part.sum()), 4000, probability).pvalue > 0.01
 
 
 def test_blur_is_torchvisions_image_by_image(images):
@@ -103,22 +162,22 @@ def test_a_crop_that_never_fits_falls_back_to_the_central_one():
     assert geometry.draw_crops(1, (40, 10), (1.0, 1.0), (1.0, 1.0), stream(0, "crops")).tolist() == [[15, 0, 10, 10]]
 
 
-def test_a_crop_is_torchvisions_inside_its_border(images):
-    """At the box's border ours may look one pixel beyond it, where theirs repeats the last."""
-    boxes = geometry.draw_crops(64, (16, 16), (0.2, 0.9), (3 / 4, 4 / 3), stream(3, "crops"))
-    found = geometry.sample(images, geometry.crop_matrices(boxes, (16, 16)), None, "border")
+@pytest.mark.parametrize("size", [(16, 16), (12, 20)])
+def test_a_crop_is_torchvisions_image_by_image(size):
+    """With antialiasing: a crop is never larger than the image, so it never shrinks."""
+    images = torch.rand(64, 3, *size, generator=stream(0, "images"))
+    boxes = geometry.draw_crops(64, size, (0.1, 1.0), (3 / 4, 4 / 3), stream(3, "crops"))
+    flipped = torch.rand(64, generator=stream(0, "flips")) < 0.5
+    found = geometry.cropped(images, boxes, flipped)
     for i, (top, left, height, width) in enumerate(boxes.int().tolist()):
-        expected = TF.resized_crop(images[i], top, left, height, width, [16, 16], antialias=False)
-        rows, columns = math.ceil(16 / height), math.ceil(16 / width)
-        inside = (slice(None), slice(rows, 16 - rows), slice(columns, 16 - columns))
-        assert torch.allclose(found[i][inside], expected[inside], atol=1e-4)
+        expected = TF.resized_crop(images[i], top, left, height, width, list(size), antialias=True)
+        assert torch.allclose(found[i], expected.flip(2) if flipped[i] else expected, atol=1e-5)
+    assert torch.equal(geometry.cropped(images, boxes, None)[~flipped], found[~flipped])
 
 
 def test_flips_swap_left_and_right(images):
-    matrices = geometry.flip_matrices(64, 0.5, stream(0, "flips"))
-    flipped = matrices[:, 0, 0] < 0
-    found = geometry.sample(images, matrices, None, "border")
-    assert 16 < flipped.sum() < 48
+    flipped = torch.arange(64) % 3 == 0
+    found = geometry.cropped(images, None, flipped)
     assert torch.allclose(found[flipped], images[flipped].flip(3), atol=1e-5)
     assert torch.allclose(found[~flipped], images[~flipped], atol=1e-5)
 
@@ -129,7 +188,7 @@ def test_affine_moves_as_its_parameters_say(images):
     angles = torch.atan2(turned[:, 1, 0], turned[:, 0, 0]).rad2deg()
     assert angles.abs().max() <= 30
     assert angles.std() == pytest.approx(60 / math.sqrt(12), rel=0.2)
-    found = geometry.sample(images, turned, None, "zeros")
+    found = geometry.sample(images, turned, None)
     for i in range(64):
         expected = TF.affine(
             images[i], -float(angles[i]), [0, 0], 1.0, [0.0, 0.0], interpolation=TF.InterpolationMode.BILINEAR
@@ -173,6 +232,7 @@ def test_nothing_asked_is_nothing_done(bytes_of):
         {"jitter": (0.4, 0.4, 0.4, 0.1)},
         {"grey_probability": 0.5},
         {"blur_probability": 0.5, "blur_kernel": 9},
+        {"solarise_probability": 0.5},
     ],
     ids=lambda strength: next(iter(strength)),
 )
@@ -201,3 +261,61 @@ def test_plain_images_are_normalised_as_views_are(bytes_of, n):
     plain = Augment([0.4, 0.5, 0.6], [0.2, 0.3, 0.4])
     assert torch.equal(plain.normalise(bytes_of[:n]), plain(bytes_of[:n], stream(0, "views")))
     assert plain.normalise(bytes_of).is_contiguous(memory_format=torch.channels_last)
+
+
+ALL = {
+    "crop_scale": (0.1, 1.0),
+    "flip": 0.5,
+    "rotate": 20.0,
+    "warp": 0.05,
+    "jitter": (0.4, 0.4, 0.4, 0.1),
+    "grey_probability": 0.2,
+    "blur_probability": 0.5,
+    "solarise_probability": 0.2,
+}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_view_is_that_of_its_image_and_its_draw_alone(bytes_of, channels):
+    """Whatever else is in the batch, and in however many parts it goes through: ranks and a GPU cut it otherwise."""
+    images = bytes_of[:, :channels]
+    augment = Augment([0.4] * channels, [0.2] * channels, **ALL)
+    drawn = augment.draw(64, (3, 16, 16), stream(0, "views"))
+    whole = augment.apply(images, drawn)
+    shares = [augment.apply(images[share], drawn.rows(share)) for share in (slice(0, 1), slice(1, 22), slice(22, 64))]
+    assert torch.allclose(torch.cat(shares), whole, atol=1e-5)
+    shuffled = torch.randperm(64, generator=stream(0, "shuffle"))
+    assert torch.allclose(augment.apply(images[shuffled], drawn.rows(shuffled)), whole[shuffled], atol=1e-5)
+
+
+def test_many_images_go_through_in_parts(monkeypatch, bytes_of):
+    augment = Augment([0.4] * 3, [0.2] * 3, **ALL)
+    drawn = augment.draw(64, (3, 16, 16), stream(0, "views"))
+    whole = augment.apply(bytes_of, drawn)
+    monkeypatch.setattr(views, "VIEWED_AT_ONCE", 7 * 16 * 16)
+    assert torch.allclose(augment.apply(bytes_of, drawn), whole, atol=1e-5)
+
+
+def test_the_blur_is_a_tenth_of_the_side():
+    assert [views.tenth(side) for side in (8, 32, 64, 96, 224, 230)] == [3, 3, 7, 9, 23, 23]
+
+
+def test_what_is_compiled_computes_the_same(bytes_of):
+    """The function as it is handed to the compiler; that a compiled run trains is in test_update.py."""
+    augment = Augment([0.4] * 3, [0.2] * 3, **ALL)
+    drawn = augment.draw(64, (3, 16, 16), stream(0, "views"))
+    plain = augment.apply(bytes_of, drawn)
+    augment._coloured = fused.coloured
+    assert torch.allclose(augment.apply(bytes_of, drawn), plain, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler on a CPU")
+def test_compiled_it_is_the_same_too(bytes_of):
+    torch.compiler.reset()
+    augment = Augment([0.4] * 3, [0.2] * 3, **ALL)
+    drawn = augment.draw(64, (3, 16, 16), stream(0, "views"))
+    plain = augment.apply(bytes_of, drawn)
+    augment.compile()
+    for share in (slice(0, 64), slice(3, 40)):
+        assert torch.allclose(augment.apply(bytes_of[share], drawn.rows(share)), plain[share], atol=1e-4)

@@ -33,7 +33,7 @@ def digits(n):
 def trained(name, ranks=None, settings=(), dtype=torch.float64):
     """Losses of every step, the final weights and assignments of a rank; in double precision, so that they can be equal."""
     ranks, images, losses = ranks or ProcessGroup(), digits(390), []
-    update, standardise, normalise = loop.update, Augment._standardise, Augment.normalise
+    update, apply, normalise = loop.update, Augment.apply, Augment.normalise
 
     def noted(*arguments, **named):
         told = update(*arguments, **named)
@@ -42,14 +42,14 @@ def trained(name, ranks=None, settings=(), dtype=torch.float64):
 
     r = recipe.load(FRAMEWORKS[name], [*SHORT, *settings])
     job = run.Job(r, images, images.statistics(), images.fingerprint(), None, None, "cpu")
-    loop.update, Augment._standardise = noted, lambda *arguments: standardise(*arguments).to(dtype)
+    loop.update, Augment.apply = noted, lambda *arguments: apply(*arguments).to(dtype)
     Augment.normalise = lambda *arguments: normalise(*arguments).to(dtype)
     try:
         part = run.prepared(job, ranks)
         part.framework.to(dtype)
         run.train_here(job, part, ranks, Listener())
     finally:
-        loop.update, Augment._standardise, Augment.normalise = update, standardise, normalise
+        loop.update, Augment.apply, Augment.normalise = update, apply, normalise
     return losses, part.framework.state_dict(), part.state.clusters.assignments, part.records
 
 

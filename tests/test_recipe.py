@@ -132,3 +132,20 @@ def test_recipes_that_lead_back_to_themselves_are_refused(tmp_path, extends):
     path.write_text(f"extends: {extends.format(path=path)}\n")
     with pytest.raises(RecipeError, match="should be names of other recipes"):
         recipe.load(str(path))
+
+
+def test_strengths_have_names_and_what_is_said_beside_the_name_goes_before_it():
+    moco = recipe.load("cifar10", ["augment.name=moco"]).augment
+    assert (moco.crop_scale, moco.jitter, moco.blur_probability) == ((0.2, 1), (0.4, 0.4, 0.4, 0.1), 0.5)
+    simclr = recipe.load("digits", ["augment.name=simclr", "augment.flip=0"])
+    assert (simclr.augment.flip, simclr.augment.jitter, simclr.augment.warp) == (0, (0.8, 0.8, 0.8, 0.2), 0)
+    assert recipe.load("photos", ["augment.name=byol"]).augment.solarise_probability == 0.1
+    assert recipe.check(simclr.model_dump()) == simclr
+    assert recipe.load(simclr, ["augment.grey_probability=1"]).augment.jitter == (0.8, 0.8, 0.8, 0.2)
+
+
+def test_a_blur_has_a_middle_and_fits_the_image():
+    with pytest.raises(RecipeError, match=r"augment\.blur_kernel=24"):
+        recipe.load("cifar10", ["augment.blur_kernel=24"])
+    with pytest.raises(RecipeError, match=r"augment\.blur_kernel=23 should be at most 15, as data\.size=8"):
+        recipe.load("digits", ["augment.blur_kernel=23"])

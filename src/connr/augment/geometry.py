@@ -1,14 +1,13 @@
-"""Where each output pixel is read from: crop, flip, affine and elastic warp as one sampling of the image.
+"""Where each pixel of a view is read from: crop and flip as one sampling of the image, affine and elastic warp as another.
 
 Coordinates are (x, y) in [-1, 1] over the whole image, the outer edges of the border pixels being -1 and 1.
-An output pixel p is read at  crop(flip(affine(p + warp(p)))), so that the image is interpolated once only.
 """
 
 import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from connr.augment.onto import onto
@@ -45,21 +44,28 @@ def draw_crops(
     return torch.where(fits.any(dim=1, keepdim=True), boxes, central)
 
 
-def crop_matrices(boxes: Float[Tensor, "b 4"], size: tuple[int, int]) -> Matrices:
-    """Output coordinates -> coordinates of the box (top, left, height, width) in an image of `size`."""
-    h, w = size
-    top, left, height, width = boxes.unbind(dim=1)
-    matrices = torch.eye(3).repeat(len(boxes), 1, 1)
-    matrices[:, 0, 0], matrices[:, 0, 2] = width / w, (2 * left + width) / w - 1
-    matrices[:, 1, 1], matrices[:, 1, 2] = height / h, (2 * top + height) / h - 1
-    return matrices
+def cropped(
+    images: Float[Tensor, "b c h w"], boxes: Float[Tensor, "b 4"] | None, flipped: Bool[Tensor, " b"] | None
+) -> Float[Tensor, "b c h w"]:
+    """Each image's box (top, left, height, width) at the size of the whole, left and right swapped where `flipped`.
+
+    It is torchvision's `resized_crop`: bilinear, and at its border a box repeats its last pixel. A box is never larger than
+    the image, so nothing shrinks, and antialiasing would change nothing.
+    """
+    b, (h, w), device = len(images), images.shape[2:], images.device
+    top, left, height, width = torch.tensor([0.0, 0.0, h, w]) if boxes is None else onto(device, boxes).T.unsqueeze(2)
+    y, x = (_reads(start, length, size, device) for start, length, size in ((top, height, h), (left, width, w)))
+    if flipped is not None:
+        x = torch.where(onto(device, flipped).unsqueeze(1), x.flip(-1), x)
+    grid = torch.stack([x.unsqueeze(-2).expand(b, h, w), y.unsqueeze(-1).expand(b, h, w)], dim=3)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def flip_matrices(count: int, probability: float, generator: torch.Generator) -> Matrices:
-    """Left and right swapped with `probability`."""
-    matrices = torch.eye(3).repeat(count, 1, 1)
-    matrices[:, 0, 0] = torch.where(torch.rand(count, generator=generator) < probability, -1.0, 1.0)
-    return matrices
+def _reads(start: Tensor, length: Tensor, size: int, device: torch.device) -> Float[Tensor, "*b size"]:
+    """Coordinates at which `size` pixels read an interval of a side of `size` pixels, from its first pixel to its last."""
+    middles = torch.arange(0.5, size, device=device)
+    pixels = (middles * (length / size) - 0.5).clamp(min=0).minimum(length - 1) + start
+    return (pixels + 0.5) * (2 / size) - 1
 
 
 def affine_matrices(
@@ -90,12 +96,9 @@ def displacements(warps: Float[Tensor, "b 2 knots knots"], size: tuple[int, int]
 
 
 def sample(
-    images: Float[Tensor, "b c h w"],
-    matrices: Matrices | None,
-    warps: Float[Tensor, "b 2 knots knots"] | None,
-    padding: str,
+    images: Float[Tensor, "b c h w"], matrices: Matrices | None, warps: Float[Tensor, "b 2 knots knots"] | None
 ) -> Float[Tensor, "b c h w"]:
-    """Each image read, bilinearly, at matrix · (pixel + displacement); outside it `padding` is `border` or `zeros`."""
+    """Each image read, bilinearly, at matrix · (pixel + displacement); outside it is black."""
     b, (h, w) = len(images), images.shape[2:]
     identity = torch.eye(2, 3, device=images.device).unsqueeze(0)
     grid = F.affine_grid(identity, [1, 1, h, w], align_corners=False)
@@ -105,4 +108,4 @@ def sample(
     if matrices is not None:
         matrices = onto(images.device, matrices)
         grid = (grid.flatten(1, 2) @ matrices[:, :2, :2].mT + matrices[:, None, :2, 2]).view(b, h, w, 2)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

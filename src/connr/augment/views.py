@@ -1,25 +1,28 @@
 """uint8 images -> two normalised views, by the strengths a recipe names. Whatever is None or 0 is switched off."""
 
-from collections.abc import Sequence
-from functools import reduce
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from connr.augment import colour, geometry
+from connr.augment import colour, fused, geometry
 from connr.augment.blur import blur
 from connr.augment.onto import onto
 from connr.augment.socket import Views
 
-IN_CACHE = 32  # images; those of 32 px are 400 KB
+# Pixels that go through a sequence of operations together on a CPU. Of fewer, each operation finds more in the cache; of more
+# there are fewer calls; and above these the system takes memory back between the calls, 5,000 page faults a batch.
+VIEWED_AT_ONCE, COMPILED_AT_ONCE, NORMALISED_AT_ONCE = (images * 32 * 32 for images in (128, 64, 32))
 LAYOUT = torch.channels_last  # on 2 AVX-512 cores a step of the digits network takes 12 % (width 24) to 20 % less than without
 
 
 class Drawn(NamedTuple):
     """The parameters of one view of b images, a row for each; None where a part is switched off."""
 
+    boxes: Float[Tensor, "b 4"] | None
+    flipped: Bool[Tensor, " b"] | None
     matrices: Float[Tensor, "b 3 3"] | None
     warps: Float[Tensor, "b 2 knots knots"] | None
     factors: Float[Tensor, "b 4"] | None
@@ -28,8 +31,9 @@ class Drawn(NamedTuple):
     greyed: Bool[Tensor, " b"] | None
     sigmas: Float[Tensor, " b"] | None
     blurred: Bool[Tensor, " b"] | None
+    solarised: Bool[Tensor, " b"] | None
 
-    def rows(self, share: slice) -> "Drawn":
+    def rows(self, share: slice | Int[Tensor, " m"]) -> "Drawn":
         """Those of some of the images."""
         return Drawn(*(None if part is None else part[share] for part in self))
 
@@ -45,8 +49,8 @@ class Augment(Views):
         rotate: up to ± degrees. shift: up to ± this share of the side. zoom: range. shear: up to ± degrees.
         warp: std of a smooth elastic displacement, as a share of the side; warp_knots x warp_knots control points.
         jitter: strengths of brightness, contrast, saturation, hue, in random order; None for none.
-        jitter_probability, grey_probability, blur_probability: per image.
-        blur_kernel: pixels, odd, at most 2 sides - 1. blur_sigma: range, in pixels.
+        jitter_probability, grey_probability, blur_probability, solarise_probability: per image, in this order.
+        blur_kernel: pixels, odd, at most 2 sides - 1; None for a tenth of the side. blur_sigma: range, in pixels.
     """
 
     def __init__(
@@ -67,8 +71,9 @@ class Augment(Views):
         jitter_probability: float = 0.8,
         grey_probability: float = 0.0,
         blur_probability: float = 0.0,
-        blur_kernel: int = 23,
+        blur_kernel: int | None = None,
         blur_sigma: tuple[float, float] = (0.1, 2.0),
+        solarise_probability: float = 0.0,
     ) -> None:
         self.mean, self.std = torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1)
         self.crop_scale, self.crop_ratio, self.flip = crop_scale, crop_ratio, flip
@@ -77,23 +82,29 @@ class Augment(Views):
         self.warp, self.warp_knots = warp, warp_knots
         self.jitter, self.jitter_probability, self.grey_probability = jitter, jitter_probability, grey_probability
         self.blur_probability, self.blur_kernel, self.blur_sigma = blur_probability, blur_kernel, blur_sigma
+        self.solarise_probability = solarise_probability
+        self._coloured: Callable[..., Tensor] | None = None
+
+    def compile(self) -> None:
+        """From now on the jitter of RGB images, which takes longest, goes through torch.compile as one function."""
+        self._coloured = torch.compile(fused.coloured, dynamic=True)
 
     def normalise(self, images: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """The plain image as the network sees it, for features."""
-        if images.device.type != "cpu":
-            return self._standardise(images.float() / 255)
-        # In place and a few at a time, so that they stay in the cache: 512 of 32 px take 2.7 ms instead of 8.5 ms.
-        normalised = torch.empty(images.shape, memory_format=LAYOUT)
-        for pixels, place in zip(images.split(IN_CACHE), normalised.split(IN_CACHE), strict=True):
-            place.copy_(pixels.float().div_(255).sub_(self.mean).div_(self.std))
-        return normalised
+        return self._in_parts(images, lambda rows: _floats(images[rows]), NORMALISED_AT_ONCE)
 
     def draw(self, count: int, shape: tuple[int, ...], generator: torch.Generator) -> Drawn:
         """The parameters of one view of `count` images (c h w), on the CPU, so that every device and rank has the same."""
         size = (shape[1], shape[2])
-        factors = order = jittered = greyed = sigmas = blurred = None
-        matrices = self._matrices(count, size, generator)
-        knots = geometry.draw_warps(count, self.warp, self.warp_knots, generator) if self.warp else None
+        boxes = flipped = matrices = knots = factors = order = jittered = greyed = sigmas = blurred = solarised = None
+        if self.crop_scale:
+            boxes = geometry.draw_crops(count, size, self.crop_scale, self.crop_ratio, generator)
+        if self.flip:
+            flipped = torch.rand(count, generator=generator) < self.flip
+        if self.affine:
+            matrices = geometry.affine_matrices(count, self.rotate, self.shift, self.zoom, self.shear, generator)
+        if self.warp:
+            knots = geometry.draw_warps(count, self.warp, self.warp_knots, generator)
         if self.jitter is not None:
             factors, order = colour.draw_jitter(count, self.jitter, generator)
             jittered = torch.rand(count, generator=generator) < self.jitter_probability
@@ -102,32 +113,60 @@ class Augment(Views):
         if self.blur_probability:
             sigmas = torch.empty(count).uniform_(*self.blur_sigma, generator=generator)
             blurred = torch.rand(count, generator=generator) < self.blur_probability
-        return Drawn(matrices, knots, factors, order, jittered, greyed, sigmas, blurred)
+        if self.solarise_probability:
+            solarised = torch.rand(count, generator=generator) < self.solarise_probability
+        return Drawn(boxes, flipped, matrices, knots, factors, order, jittered, greyed, sigmas, blurred, solarised)
 
     def apply(self, images: UInt8[Tensor, "b c h w"], drawn: Drawn) -> Float[Tensor, "b c h w"]:
         """The view of each image that its row of `drawn` describes."""
-        view = images.float() / 255
+        if self._coloured is None or drawn.factors is None or images.shape[1] == 1:
+            return self._in_parts(images, lambda rows: self._view(images[rows], drawn.rows(rows), None), VIEWED_AT_ONCE)
+        assert drawn.order is not None
+        assert drawn.jittered is not None
+        steps = [onto(images.device, part) for part in fused.steps(drawn.factors, drawn.order, drawn.jittered)]
+        compiled, plain = self._coloured, drawn._replace(factors=None)
+
+        def part(rows: slice) -> Tensor:
+            return self._view(images[rows], plain.rows(rows), lambda view: compiled(view, *(step[rows] for step in steps)))
+
+        return self._in_parts(images, part, COMPILED_AT_ONCE)
+
+    def _view(
+        self, images: UInt8[Tensor, "b c h w"], drawn: Drawn, jitter: Callable[[Tensor], Tensor] | None
+    ) -> Float[Tensor, "b c h w"]:
+        view = _floats(images)
+        if drawn.boxes is not None or drawn.flipped is not None:
+            view = geometry.cropped(view, drawn.boxes, drawn.flipped)
         if drawn.matrices is not None or drawn.warps is not None:
-            padding = "zeros" if self.affine or self.warp else "border"
-            view = geometry.sample(view, drawn.matrices, drawn.warps, padding)
-        if drawn.factors is not None and drawn.order is not None and drawn.jittered is not None:
+            view = geometry.sample(view, drawn.matrices, drawn.warps)
+        if jitter is not None:
+            view = jitter(view)
+        elif drawn.factors is not None and drawn.order is not None and drawn.jittered is not None:
             view = colour.jitter(view, drawn.factors, drawn.order, drawn.jittered)
         if drawn.greyed is not None:
             view = colour.greyed(view, drawn.greyed)
         if drawn.sigmas is not None and drawn.blurred is not None:
-            view = blur(view, drawn.sigmas, drawn.blurred, self.blur_kernel)
-        return self._standardise(view)
+            view = blur(view, drawn.sigmas, drawn.blurred, self.blur_kernel or tenth(min(images.shape[2:])))
+        if drawn.solarised is not None:
+            view = colour.solarised(view, drawn.solarised)
+        return view
 
-    def _matrices(self, count: int, size: tuple[int, int], generator: torch.Generator) -> Float[Tensor, "b 3 3"] | None:
-        moves = []
-        if self.crop_scale:
-            boxes = geometry.draw_crops(count, size, self.crop_scale, self.crop_ratio, generator)
-            moves.append(geometry.crop_matrices(boxes, size))
-        if self.flip:
-            moves.append(geometry.flip_matrices(count, self.flip, generator))
-        if self.affine:
-            moves.append(geometry.affine_matrices(count, self.rotate, self.shift, self.zoom, self.shear, generator))
-        return reduce(torch.matmul, moves) if moves else None
+    def _in_parts(self, images: Tensor, part: Callable[[slice], Tensor], pixels: int) -> Tensor:
+        """`part` of every slice of the images, standardised; it is free to be overwritten."""
+        mean, std = onto(images.device, self.mean), onto(images.device, self.std)
+        b, h, w = len(images), images.shape[2], images.shape[3]
+        at_once = max(1, pixels // (h * w)) if images.device.type == "cpu" else max(1, b)
+        whole = torch.empty(images.shape, device=images.device, memory_format=LAYOUT)
+        for start in range(0, b, at_once):
+            rows = slice(start, min(start + at_once, b))
+            whole[rows].copy_(part(rows).sub_(mean).div_(std))
+        return whole
 
-    def _standardise(self, images: Tensor) -> Tensor:
-        return ((images - onto(images.device, self.mean)) / onto(images.device, self.std)).contiguous(memory_format=LAYOUT)
+
+def _floats(images: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    return images.float().div_(255)
+
+
+def tenth(side: int) -> int:
+    """The size of the blur's kernel in SimCLR and BYOL: a tenth of the side, odd; 23 of 224 pixels."""
+    return max(3, side // 10 | 1)

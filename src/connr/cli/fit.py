@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def fit(
     data: Annotated[
         str,
-        typer.Argument(help="A folder of pictures, an .npz with `images` or `features`, an .npy, a .parquet, or `digits`."),
+        typer.Argument(help="A folder of pictures, an .npz with `images` or `features`, .npy, .parquet; `connr data list`."),
     ],
     clusters: Annotated[int | None, typer.Option(min=2, help="How many clusters; a recipe may know.")] = None,
     recipe: Annotated[
@@ -35,17 +35,18 @@ def fit(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
     """Clusters the images in DATA and writes a run folder: assignments.csv, report.html, the model."""
+    from connr.data.named import named_in
     from connr.run_folder import RunFolder, next_free
 
     if resume and out is None:
         raise InputError("--resume needs --out: the folder of the run to go on with.")
-    folder = RunFolder(out or next_free(Path("runs"), Path(data).stem or "run"))
+    folder = RunFolder(out or next_free(Path("runs"), named_in(data) or Path(data).stem or "run"))
     if speaks():
         folder.check(resume)
     settings = (settings or []) + (["data.labels_from_folders=true"] if labels_from_folders else [])
     r = _recipe_of(data, recipe, settings, folder if resume else None, clusters=clusters, seed=seed)
 
-    from connr import experiment, run
+    from connr import pretrained, run
     from connr.data import open_for
     from connr.report import page
     from connr.report.progress import ProgressBar
@@ -56,7 +57,7 @@ def fit(
     images = open_for(r, data, labels_from_folders=r.data.labels_from_folders, leave_out=folder.path, cache=folder.cache)
     r = run.fitted_to(r, len(images))
     what = "rows of features" if r.takes_features else f"images at {r.data.size} px"
-    if said := experiment.what_is_at_hand(r):
+    if said := pretrained.what_is_at_hand(r):
         screen.print(said)
     screen.print(
         f"{len(images):,} {what} into {r.clusters} clusters: {r.train.epochs} epochs, "
@@ -89,16 +90,16 @@ def fit(
 
 def _recipe_of(data: str, name: str | None, settings: list[str], resumed: Any, **changes: Any) -> "Recipe":
     """The recipe asked for; to resume, the run's own unless one is asked for; else the one named like the data, or photos."""
-    from connr import experiment, recipe
+    from connr import pretrained, recipe
 
     asked = bool(name or settings or any(value is not None for value in changes.values()))
     if resumed and not asked:
         return recipe.load(str(resumed.recipe))
     from connr.data import holds_features
-    from connr.data.named import NAMED
+    from connr.data.named import named_in
 
-    own = data if data in NAMED and not Path(data).exists() else "features" if holds_features(data) else "photos"
-    r = experiment.chosen(name or own, settings, **changes)
+    own = named_in(data) or ("features" if holds_features(data) else "photos")
+    r = pretrained.chosen(name or own, settings, **changes)
     if r.clusters is None:
         raise InputError("the number of clusters is not given; add --clusters K.")
     return r

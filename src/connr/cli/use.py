@@ -31,7 +31,7 @@ NAMED_AT_MOST = 5  # of the skipped files, where the rest are in a list
 def predict(
     run_folder: Run,
     data: Annotated[
-        str, typer.Argument(metavar="DATA", help="A picture, a folder, an .npz, `digits`; - for paths on standard input.")
+        str, typer.Argument(metavar="DATA", help="A picture, a folder, an .npz, a name; - for paths on standard input.")
     ],
     out: Annotated[Path | None, typer.Option(help="A .csv or .parquet file; default CSV on standard output.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if it is there.")] = False,

@@ -1,9 +1,11 @@
 """Pictures decoded ahead by threads, in order, in bounded memory."""
 
 import os
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch import Tensor
@@ -21,13 +23,23 @@ def read_ahead(
     pending = deque[tuple[str, "Future[Tensor | str]"]]()
     pool = ThreadPoolExecutor(threads or os.cpu_count())
     try:
-        for name, path in named:
-            pending.append((name, pool.submit(read, path)))
-            if len(pending) == ahead:
+        with quiet_pillow():
+            for name, path in named:
+                pending.append((name, pool.submit(read, path)))
+                if len(pending) == ahead:
+                    name, reading = pending.popleft()
+                    yield name, reading.result()
+            while pending:
                 name, reading = pending.popleft()
                 yield name, reading.result()
-        while pending:
-            name, reading = pending.popleft()
-            yield name, reading.result()
     finally:  # also when whoever reads has stopped
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Inside, Pillow does not warn of what it reads in spite of its faults. To be put around threads, not into them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        warnings.filterwarnings("ignore", ".* image format is deprecated", DeprecationWarning)
+        yield

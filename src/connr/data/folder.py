@@ -2,7 +2,6 @@
 
 import os
 import stat
-import warnings
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -34,6 +33,7 @@ def read_folder(
     leave_out: Path | None,
     threads: int | None = None,
     room: Room = Room(),  # noqa: B008 - it never changes
+    unreadable_at_most: float = UNREADABLE_AT_MOST,
 ) -> ImageSet:
     """Every file with the ending of a picture format, in order of path.
 
@@ -44,26 +44,45 @@ def read_folder(
         leave_out: a folder that is not read.
         threads: that decode; None for one a core.
         room: where the pixels go.
+        unreadable_at_most: the share of the pictures that may be left out because they cannot be read.
 
     Raises:
-        InputError: there is no picture, or more than a tenth of them cannot be read.
+        InputError: there is no picture, or more of them than that cannot be read.
     """
     paths = sorted(pictures(folder, leave_out))
     if not paths:
         raise InputError(f"{folder} holds no pictures (.jpg, .png, .webp, ...), in no subfolder either.")
-    images, names, skipped = _decoded(folder, paths, size, channels, threads, room)
-    if len(skipped) > UNREADABLE_AT_MOST * len(paths):
-        first = "\n".join(f"  {path}: {reason}" for path, reason in skipped[:5])
-        raise InputError(
-            f"{len(skipped)} of {len(paths)} pictures in {folder} cannot be read; remove them. The first:\n{first}"
-        )
-
+    images, names, skipped = read_pictures(folder, paths, size, channels, threads, room, unreadable_at_most)
     places = [Path(name).parent.name if labels_from_folders else "" for name in names]
     class_names = sorted(set(places) - {""})
     if labels_from_folders and not class_names:
         raise InputError(f"{folder} has no subfolders with pictures to take labels from.")
-    labels = [class_names.index(place) if place else UNLABELLED for place in places]
-    return ImageSet(images, names, torch.tensor(labels), class_names, skipped)
+    index = {name: at for at, name in enumerate(class_names)} | {"": UNLABELLED}
+    return ImageSet(images, names, torch.tensor([index[place] for place in places]), class_names, skipped)
+
+
+def read_pictures(
+    folder: Path,
+    paths: list[Path],
+    size: int,
+    channels: int,
+    threads: int | None = None,
+    room: Room = Room(),  # noqa: B008 - it never changes
+    unreadable_at_most: float = UNREADABLE_AT_MOST,
+) -> tuple[Rows, list[str], list[Skipped]]:
+    """The pixels of those pictures of a folder that can be read, their names from there on, and those that cannot.
+
+    Raises:
+        InputError: none, or more than the share `unreadable_at_most` of them, cannot be read.
+    """
+    images, names, skipped = _decoded(folder, paths, size, channels, threads, room)
+    if len(skipped) > unreadable_at_most * len(paths) or not names:
+        first = "\n".join(f"  {path}: {reason}" for path, reason in skipped[:5])
+        raise InputError(
+            f"{len(skipped)} of {len(paths)} pictures in {folder} cannot be read; remove them, or let more be left out: "
+            f"--set data.unreadable_at_most=0.5. The first:\n{first}"
+        )
+    return images, names, skipped
 
 
 def _decoded(
@@ -101,10 +120,11 @@ def endings() -> set[str]:
 
 
 def pictures(folder: Path, leave_out: Path | None) -> Iterator[Path]:
-    """Paths below `folder` whose ending is a picture's, upper or lower case."""
+    """Paths below `folder` whose ending is a picture's, upper or lower case; and folders that may not be looked into."""
     known, output = endings(), leave_out.resolve() if leave_out else None
     visited: set[Path] = set()  # real paths, so that links are followed once
-    for place, folders, files in os.walk(folder, followlinks=True):
+    closed = list[Path]()
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=lambda fault: closed.append(Path(fault.filename))):
         here = Path(place)
         real = here.resolve()
         if real in visited or real == output or (here != folder and RunFolder(here).holds_a_run()):
@@ -113,6 +133,7 @@ def pictures(folder: Path, leave_out: Path | None) -> Iterator[Path]:
         visited.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (here / name for name in files if not name.startswith(".") and Path(name).suffix.lower() in known)
+    yield from closed  # they cannot be read, and are counted and listed with what else cannot
 
 
 def read_picture(path: Path, size: int, channels: int) -> UInt8[Tensor, "c s s"] | str:
@@ -120,20 +141,26 @@ def read_picture(path: Path, size: int, channels: int) -> UInt8[Tensor, "c s s"]
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return "not a regular file"
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                picture.draft(None, (2 * size, 2 * size))  # JPEG: decode at a fraction of the size, still twice as large
-                return fitted(ImageOps.exif_transpose(picture), size, channels)
+        with Image.open(path) as picture:
+            pixels = picture.width * picture.height
+            if Image.MAX_IMAGE_PIXELS and pixels > Image.MAX_IMAGE_PIXELS:  # Pillow itself refuses only twice as many
+                return f"DecompressionBombError: {pixels:,} pixels, more than the {Image.MAX_IMAGE_PIXELS:,} of PIL.Image"
+            picture.draft(None, (2 * size, 2 * size))  # JPEG: decode at a fraction of the size, still twice as large
+            ImageOps.exif_transpose(picture, in_place=True)
+            return fitted(picture, size, channels)
     except Exception as fault:  # Pillow's decoders raise nearly anything on broken files
         return f"{type(fault).__name__}: {fault}".replace("\n", " ")
 
 
 def fitted(picture: Image.Image, size: int, channels: int) -> UInt8[Tensor, "c s s"]:
     """The central square of a picture, resized, transparent parts on white."""
-    plain = flattened(picture).convert("RGB" if channels == 3 else "L")
+    plain, mode = flattened(picture), "RGB" if channels == 3 else "L"
+    if plain.mode != mode:
+        plain = plain.convert(mode)
+    side = min(plain.size)
+    left, top = (plain.width - side) / 2, (plain.height - side) / 2
     filter_ = Image.Resampling[interpolation_of(size).upper()]
-    square = ImageOps.fit(plain, (size, size), filter_)
+    square = plain.resize((int(size), int(size)), filter_, (left, top, left + side, top + side))
     pixels = torch.from_numpy(np.array(square, dtype=np.uint8))
     return pixels.unsqueeze(0) if channels == 1 else pixels.permute(2, 0, 1).contiguous()
 

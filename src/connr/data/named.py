@@ -1,3 +1,66 @@
-"""Data sets that DATA may name, each with a recipe of the same name."""
+"""Data sets that DATA may name, `NAME` in the folder CONNR_DATA or `NAME:ROOT`; each has a recipe of the same name."""
 
-NAMED = ("digits",)
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from connr.errors import InputError
+
+ROOT = "CONNR_DATA"  # the environment variable
+
+
+class Known(NamedTuple):
+    """A data set of the paper: how many images are trained on, how many of them have labels, its classes, how to get it."""
+
+    images: int
+    labelled: int
+    classes: int
+    how: str
+
+
+KNOWN = {
+    "cifar10": Known(
+        60_000, 60_000, 10, "cifar-10-python.tar.gz from www.cs.toronto.edu/~kriz/cifar.html, unpacked: cifar-10-batches-py/"
+    ),
+    "cifar20": Known(
+        60_000, 60_000, 20, "cifar-100-python.tar.gz from www.cs.toronto.edu/~kriz/cifar.html, unpacked: cifar-100-python/"
+    ),
+    "stl10": Known(
+        113_000, 13_000, 10, "stl10_binary.tar.gz from cs.stanford.edu/~acoates/stl10, unpacked: stl10_binary/"
+    ),
+    "imagenet10": Known(
+        13_000, 13_000, 10, "ILSVRC2012_img_train.tar from image-net.org (an account is needed), unpacked: train/n.../*.JPEG"
+    ),
+    "imagenet-dogs": Known(
+        19_500, 19_500, 15, "ILSVRC2012_img_train.tar from image-net.org (an account is needed), unpacked: train/n.../*.JPEG"
+    ),
+    "tiny-imagenet": Known(
+        100_000, 100_000, 200, "tiny-imagenet-200.zip from cs231n.stanford.edu, unpacked: tiny-imagenet-200/"
+    ),
+}  # fmt: skip
+NAMED = ("digits", *KNOWN)
+
+
+class Broken(ValueError):
+    """A file of a named data set is missing, or not as it is distributed."""
+
+
+def named_in(data: object) -> str | None:
+    """The name in `NAME` or `NAME:ROOT`; None where DATA is something else, as a file that is called so."""
+    name = str(data).partition(":")[0]
+    return name if isinstance(data, str | Path) and name in NAMED and not Path(data).exists() else None
+
+
+def root_of(data: str) -> Path:
+    """The folder under which a named data set lies.
+
+    Raises:
+        InputError: none is given, or it is no folder.
+    """
+    name, _, given = data.partition(":")
+    root = given or os.environ.get(ROOT, "")
+    if not root:
+        raise InputError(f"{name} lies in some folder: name it as {name}:FOLDER, or in the environment variable {ROOT}.")
+    if not Path(root).is_dir():
+        raise InputError(f"{name} is looked for in {root}, which is no folder; name another as {name}:FOLDER.")
+    return Path(root)

@@ -41,6 +41,7 @@ def open_for(
             leave_out=leave_out,
             threads=threads,
             room=room,
+            unreadable_at_most=r.data.unreadable_at_most,
         )
     if labels_from_folders:
         raise InputError("features are in no folders to take labels from; give them as an array `labels`.")

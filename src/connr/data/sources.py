@@ -6,18 +6,18 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
 from connr.data.dataset import read_dataset
-from connr.data.folder import read_folder
+from connr.data.folder import UNREADABLE_AT_MOST, read_folder
+from connr.data.hub import HUB, read_hub
 from connr.data.image_set import UNLABELLED, ImageSet
-from connr.data.named import NAMED
+from connr.data.named import NAMED, named_in
+from connr.data.paper import read_named
+from connr.data.pixels import in_channels, resized
 from connr.data.room import Room
 from connr.errors import InputError
-from connr.recipe.side import interpolation_of
 
 
 def open_images(
@@ -29,18 +29,21 @@ def open_images(
     leave_out: Path | None = None,
     threads: int | None = None,
     room: Room = Room(),  # noqa: B008 - it never changes
+    unreadable_at_most: float = UNREADABLE_AT_MOST,
 ) -> ImageSet:
     """Reads all images, brought to size x size pixels and the given channels.
 
     Args:
-        data: `digits`, a folder of pictures, an `.npz` with `images` (and `labels`), uint8 [n,h,w] or [n,h,w,c], or a data
-            set or list as `read_dataset` takes it.
+        data: `digits`; a data set of the paper by name, `NAME` or `NAME:ROOT`; `hf:NAME`, a data set of Hugging Face; a folder
+            of pictures; an `.npz` with `images` (and `labels`); uint8 [n,h,w] or [n,h,w,c]; or a data set or list as
+            `read_dataset` takes it.
         size: side of the square images, in pixels.
         channels: 1 (grey) or 3 (RGB).
         labels_from_folders: take the name of the folder a picture lies in as its label.
         leave_out: a folder inside DATA that is not read: the run's own output.
         threads: that decode pictures; None for one a core.
         room: where decoded pictures go. Arrays stay in memory, where they come from.
+        unreadable_at_most: the share of a folder's pictures that may be left out because they cannot be read.
 
     Raises:
         InputError: nothing is there, nothing is readable, or an array has a wrong type or shape.
@@ -55,17 +58,23 @@ def open_images(
         raise InputError(f"DATA is empty: it should be a folder of pictures, an .npz file or {', '.join(NAMED)}.")
     if labels_from_folders and not Path(data).is_dir():
         raise InputError(f"{data} is no folder, so there are no subfolders to take labels from.")
-    if str(data) in NAMED and not Path(data).exists():
-        return replace(digits(size, channels), source=str(data))
+    if name := named_in(data):
+        if name == "digits":
+            return replace(digits(size, channels), source=name)
+        return read_named(str(data), size, channels, threads, room, unreadable_at_most)
+    if str(data).startswith(HUB) and not Path(data).exists():
+        return replace(read_hub(str(data), size, channels, room), source=str(data))
     path = Path(data)
     if path.is_dir():
-        found = read_folder(path, size, channels, labels_from_folders, leave_out, threads, room)
+        found = read_folder(path, size, channels, labels_from_folders, leave_out, threads, room, unreadable_at_most)
         return replace(found, source=str(path.resolve()))
     if path.suffix == ".npz" and path.is_file():
         return replace(read_npz(path, size, channels), source=str(path.resolve()))
     if path.exists():
         raise InputError(f"{path} is neither a folder of pictures nor an .npz file.")
-    raise InputError(f"{data!r} is not there: DATA should be a folder of pictures, an .npz file or {', '.join(NAMED)}.")
+    raise InputError(
+        f"{data!r} is not there: DATA should be a folder of pictures, an .npz file, hf:NAME or {', '.join(NAMED)}."
+    )
 
 
 def digits(size: int, channels: int) -> ImageSet:
@@ -125,26 +134,3 @@ def from_arrays(
     pixels = resized(torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2), size)
     known = torch.full((n,), UNLABELLED) if labels is None else torch.from_numpy(labels.astype(np.int64))
     return ImageSet(in_channels(pixels, channels), [str(i) for i in range(n)], known, names)
-
-
-def resized(images: UInt8[Tensor, "n c h w"], size: int) -> UInt8[Tensor, "n c s s"]:
-    """The central square, brought to size x size with antialiasing."""
-    h, w = images.shape[2:]
-    side = min(h, w)
-    top, left = (h - side) // 2, (w - side) // 2
-    square = images[:, :, top : top + side, left : left + side]
-    if side == size:
-        return square.contiguous()
-    chunks = square.contiguous().split(1024)
-    mode = interpolation_of(size)
-    return torch.cat([F.interpolate(chunk, (int(size), int(size)), mode=mode, antialias=True) for chunk in chunks])
-
-
-def in_channels(images: UInt8[Tensor, "n c h w"], channels: int) -> UInt8[Tensor, "n d h w"]:
-    """Grey to RGB by repeating, RGB to grey by ITU-R 601 luma."""
-    if images.shape[1] == channels:
-        return images
-    if channels == 3:
-        return images.expand(-1, 3, -1, -1).contiguous()
-    weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
-    return torch.cat([(part * weights).sum(dim=1, keepdim=True).round_().to(torch.uint8) for part in images.split(1024)])

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from connr.data.ahead import read_ahead
 from connr.data.folder import pictures, read_picture
+from connr.data.hub import HUB
 from connr.data.image_set import ImageSet, Skipped
-from connr.data.named import NAMED
+from connr.data.named import NAMED, named_in
 from connr.data.opening import open_for
 from connr.data.sources import open_images
 from connr.errors import InputError
@@ -71,7 +72,7 @@ def open_stream(data: str | Path | Iterable[str], size: int, channels: int, chun
         return Stream(_decoded(named, size, channels, chunk_size), len(paths))
     if path.exists() and path.suffix != ".npz":
         return Stream(iter([_single(path, size, channels)]), 1)
-    if not path.exists() and str(data) not in NAMED:
+    if not path.exists() and not named_in(data) and not str(data).startswith(HUB):
         raise InputError(
             f"{str(data)!r} is not there: DATA should be a picture, a folder, an .npz file, {', '.join(NAMED)}, "
             "or - for paths on standard input."

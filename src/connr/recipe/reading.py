@@ -11,7 +11,9 @@ import yaml
 from pydantic import ValidationError
 
 from connr.errors import InputError
-from connr.recipe.sections import GroupStage, Recipe, Section, Stage
+from connr.recipe.recipe import Recipe
+from connr.recipe.section import Section
+from connr.recipe.stages import GroupStage, Stage
 
 
 class RecipeError(InputError):
@@ -131,6 +133,9 @@ def _misfits(content: Mapping[str, Any]) -> Iterator[str]:
             value = at(stage, "neighbourhood", size)
             if isinstance(value, int) and isinstance(batch, int) and value > batch:
                 yield f"{stage}.neighbourhood.{size}={value} should be at most train.batch_size={batch}."
+    kernel, side = at("augment", "blur_kernel"), at("data", "size")
+    if isinstance(kernel, int) and isinstance(side, int) and side and kernel > 2 * side - 1:
+        yield f"augment.blur_kernel={kernel} should be at most {2 * side - 1}, as data.size={side}."
     for place in (
         *(("augment", key) for key in RANGES),
         ("feature_views", "mix"),

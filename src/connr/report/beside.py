@@ -11,7 +11,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from connr import metrics
-from connr.data.sources import resized
+from connr.data.pixels import resized
 from connr.kmeans import kmeans
 from connr.randomness import derive, stream
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from connr.data.sources import resized
+from connr.data.pixels import resized
 
 LOSSLESS_TO = 16  # pixels; below that compression shows, and saves nothing
 QUALITY = 78

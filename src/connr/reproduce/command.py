@@ -1,13 +1,14 @@
 """What `connr reproduce` does: a table or a figure, from names to files."""
 
 import json
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from connr import experiment, recipe
 from connr.data import ImageSet, Room, open_images
-from connr.data.named import NAMED
+from connr.data.named import NAMED, ROOT
 from connr.errors import InputError
 from connr.reproduce import figures, speed, summary
 from connr.reproduce.runner import Cell, cells, dry_run, reproduce
@@ -69,8 +70,8 @@ def open_all(todo: list[Cell], data: str | None) -> dict[str, ImageSet]:
     images = {}
     for cell in {cell.data_set: cell for cell in todo}.values():
         name, section = cell.data_set, cell.recipe.data
-        if data is None and name not in NAMED:
-            raise InputError(f"the images of {name} are needed: add --recipe {name} --data FOLDER or FILE.npz.")
+        if data is None and not (name == "digits" or (name in NAMED and ROOT in os.environ)):
+            raise InputError(f"the images of {name} are needed: add --recipe {name} --data FOLDER or FILE.npz, or set {ROOT}.")
         images[name] = open_images(
             data or name,
             section.size,

@@ -1,0 +1,79 @@
+"""`connr data list | check | show`."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from connr.cli.app import GONE_WRONG, Set, app, console
+from connr.errors import InputError
+
+data_app = typer.Typer(no_args_is_help=True, help="The images: the paper's data sets, and what a run will see of yours.")
+app.add_typer(data_app, name="data")
+
+
+@data_app.command("list")
+def list_data() -> None:
+    """The data sets that DATA may name, and how to get them."""
+    from connr.data.named import KNOWN
+
+    table = Table("DATA", "images", "labelled", "classes", "how to get it", box=None, pad_edge=False)
+    table.add_row("digits", "1,797", "1,797", "10", "nothing to get: it comes with scikit-learn")
+    for name, known in KNOWN.items():
+        table.add_row(name, f"{known.images:,}", f"{known.labelled:,}", str(known.classes), known.how)
+    console().print(table)
+
+
+@data_app.command("check")
+def check_data(
+    name: Annotated[str, typer.Argument(help="One of `connr data list`.")],
+    root: Annotated[Path | None, typer.Option(help="The folder it lies in; default that of CONNR_DATA.")] = None,
+) -> None:
+    """Counts the images and classes of a data set and says what is missing; exit code 1 if anything is."""
+    from connr.data.named import KNOWN, ROOT, root_of
+    from connr.data.paper import look
+
+    if name not in KNOWN:
+        raise InputError(f"{name!r} is not one of: {', '.join(KNOWN)}.")
+    place = root or root_of(name)
+    found, screen = look(name, place), console()
+    screen.print(f"{name} in {place}: {found.images:,} images, {found.labelled:,} with a label, {found.classes} classes.")
+    for fault in found.faults:
+        screen.print(f"  {fault}")
+    if found.faults:
+        screen.print(f"To get it: {KNOWN[name].how}, in {place}")
+        raise typer.Exit(GONE_WRONG)
+    here = name if not root or os.environ.get(ROOT) == str(root) else f"{name}:{root}"
+    screen.print(f"It is whole: connr fit {here}")
+
+
+@data_app.command("show")
+def show_data(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="As for `connr fit`.")],
+    recipe: Annotated[str | None, typer.Option(help="A recipe by name or file; default the data's own, else photos.")] = None,
+    out: Annotated[Path, typer.Option(help="A .png file to be written.")] = Path("views.png"),
+    settings: Set = None,
+    count: Annotated[int, typer.Option(min=1, max=100, help="Images.")] = 8,
+    labels_from_folders: Annotated[bool, typer.Option(help="Write the names of the subfolders beside the images.")] = False,
+) -> None:
+    """Draws images as the run will see them, and views of each in both stages: to look at before training for hours."""
+    from connr import recipe as recipes
+    from connr.data import open_for
+    from connr.data.named import named_in
+    from connr.report.views import view_sheet
+    from connr.run_folder import write_bytes
+
+    if out.suffix.lower() != ".png":
+        raise InputError(f"--out {out} should end in .png.")
+    if not out.parent.is_dir():
+        raise InputError(f"--out {out}: there is no folder {out.parent}.")
+    asked = (settings or []) + (["data.labels_from_folders=true"] if labels_from_folders else [])
+    r = recipes.load(recipe or named_in(data) or "photos", asked)
+    if r.takes_features:
+        raise InputError("rows of features are no images to be shown.")
+    images = open_for(r, data, labels_from_folders=r.data.labels_from_folders)
+    write_bytes(out, view_sheet(images, r, count))
+    left_out = f", {len(images.skipped):,} left out" if images.skipped else ""
+    console().print(f"{len(images):,} images at {r.data.size} px{left_out}. To look at: {out}", highlight=False)

@@ -1,0 +1,79 @@
+"""CIFAR-10 and CIFAR-100 as they are distributed: Python pickles, read without running what they say.
+
+torchvision reads them by `pickle.load`, and a pickle may call anything; here it may make arrays and nothing else.
+"""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connr.data.named import Broken
+
+FILES = {
+    "cifar10": ("cifar-10-batches-py", [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"], "batches.meta"),
+    "cifar20": ("cifar-100-python", ["train", "test"], "meta"),
+}
+KEYS = {"cifar10": ("labels", "label_names"), "cifar20": ("coarse_labels", "coarse_label_names")}
+SIDE = 32
+
+
+class _Arrays(pickle.Unpickler):
+    """Knows the names that an array's pickle needs; Python 3 asks for `_codecs.encode` too, where it keeps to protocol 2."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        make = np.empty(0, dtype=np.uint8).__reduce__()[0]
+        allowed = {
+            ("numpy.core.multiarray", "_reconstruct"): make,
+            ("numpy._core.multiarray", "_reconstruct"): make,
+            ("numpy", "ndarray"): np.ndarray,
+            ("numpy", "dtype"): np.dtype,
+            ("_codecs", "encode"): _latin1,
+        }
+        if (module, name) not in allowed:
+            raise Broken(f"asks for {module}.{name}, which no array needs")
+        return allowed[module, name]
+
+
+def _latin1(text: str, _encoding: str) -> bytes:
+    return text.encode("latin1")
+
+
+def read(name: str, root: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[str]]:
+    """Images [n,32,32,3], labels and class names, the training files first.
+
+    Raises:
+        Broken: a file is missing or not as it is distributed.
+    """
+    folder, files, meta = FILES[name]
+    label_key, names_key = KEYS[name]
+    images, labels = list[NDArray[np.uint8]](), list[int]()
+    for file in files:
+        batch = _load(root / folder / file)
+        pixels, found = batch.get("data"), batch.get(label_key)
+        array = isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.shape[1:] == (3 * SIDE * SIDE,)
+        if pixels is None or not array or not isinstance(found, list) or len(found) != len(pixels):
+            raise Broken(f"{folder}/{file} holds no images with {label_key}")
+        images.append(pixels.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1))
+        labels += [int(label) for label in found]
+    names = _load(root / folder / meta).get(names_key)
+    if not isinstance(names, list) or not 0 <= min(labels) <= max(labels) < len(names):
+        raise Broken(f"{folder}/{meta} has no name for every label")
+    return np.concatenate(images), np.array(labels, dtype=np.int64), [str(each) for each in names]
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            content = _Arrays(file, encoding="latin1").load()
+    except FileNotFoundError as fault:
+        raise Broken(f"{path.parent.name}/{path.name} is missing") from fault
+    except Broken as fault:
+        raise Broken(f"{path.parent.name}/{path.name} {fault}") from fault
+    except Exception as fault:  # whatever a broken pickle sets off
+        raise Broken(f"{path.parent.name}/{path.name} cannot be read: {fault!r}") from fault
+    if not isinstance(content, dict):
+        raise Broken(f"{path.parent.name}/{path.name} is no dictionary")
+    return content

@@ -1,0 +1,31 @@
+"""Images of one size and number of channels -> those of a recipe."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import UInt8
+from torch import Tensor
+
+from connr.recipe.side import interpolation_of
+
+
+def resized(images: UInt8[Tensor, "n c h w"], size: int) -> UInt8[Tensor, "n c s s"]:
+    """The central square, brought to size x size with antialiasing."""
+    h, w = images.shape[2:]
+    side = min(h, w)
+    top, left = (h - side) // 2, (w - side) // 2
+    square = images[:, :, top : top + side, left : left + side]
+    if side == size:
+        return square.contiguous()
+    chunks = square.contiguous().split(1024)
+    mode = interpolation_of(size)
+    return torch.cat([F.interpolate(chunk, (int(size), int(size)), mode=mode, antialias=True) for chunk in chunks])
+
+
+def in_channels(images: UInt8[Tensor, "n c h w"], channels: int) -> UInt8[Tensor, "n d h w"]:
+    """Grey to RGB by repeating, RGB to grey by ITU-R 601 luma."""
+    if images.shape[1] == channels:
+        return images
+    if channels == 3:
+        return images.expand(-1, 3, -1, -1).contiguous()
+    weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    return torch.cat([(part * weights).sum(dim=1, keepdim=True).round_().to(torch.uint8) for part in images.split(1024)])

@@ -1,0 +1,228 @@
+"""The paper's data sets by name, on small files in the real format; CIFAR-10 also on its real pixels where they are."""
+
+import os
+import pickle
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from real_formats import SUPERCLASSES, write_cifar, write_class_folders, write_imagenet, write_stl, write_tiny
+from torchvision.datasets import CIFAR10, STL10
+from typer.testing import CliRunner
+
+from connr import ConNR, recipe
+from connr.cli import app
+from connr.data import open_images
+from connr.data.named import KNOWN, NAMED, named_in
+from connr.errors import InputError
+
+SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
+
+def pixels(n, side=32, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (n, side, side, 3), dtype=np.uint8)
+
+
+def connr(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def test_every_named_data_set_has_a_recipe_that_knows_it():
+    assert set(NAMED) <= set(recipe.names())
+    for name, known in KNOWN.items():
+        r = recipe.load(name)
+        assert (r.clusters, r.data.images) == (known.classes, known.images)
+
+
+def test_cifar10_is_train_and_test_as_torchvision_reads_them(tmp_path):
+    images, labels = pixels(60), np.arange(60) % 10
+    write_cifar(tmp_path, "cifar10", images, labels, CLASSES)
+    found = open_images(f"cifar10:{tmp_path}", 32, 3)
+    assert torch.equal(found.images, torch.from_numpy(images).permute(0, 3, 1, 2))
+    assert found.labels.tolist() == labels.tolist()
+    assert found.class_names == CLASSES
+    assert found.source == f"cifar10:{tmp_path.resolve()}"
+
+    class Unchecked(CIFAR10):
+        def _check_integrity(self):
+            return True
+
+        def _load_meta(self):
+            self.classes = CLASSES
+
+    theirs = np.concatenate([Unchecked(tmp_path, train=train).data for train in (True, False)])
+    assert np.array_equal(found.images.permute(0, 2, 3, 1).numpy(), theirs)
+
+
+def test_cifar20_takes_the_superclasses(tmp_path):
+    images, labels = pixels(40), np.arange(40) % 20
+    write_cifar(tmp_path, "cifar20", images, labels, SUPERCLASSES)
+    found = open_images(f"cifar20:{tmp_path}", 32, 3)
+    assert len(found) == 40
+    assert found.labels.tolist() == labels.tolist()
+    assert found.class_names == SUPERCLASSES
+
+
+def test_a_pickle_may_make_arrays_and_nothing_else(tmp_path):
+    write_cifar(tmp_path, "cifar10", pixels(12), np.arange(12) % 10, CLASSES)
+    touched = tmp_path / "touched"
+
+    class Evil:
+        def __reduce__(self):
+            return os.system, (f"touch {touched}",)
+
+    victim = tmp_path / "cifar-10-batches-py" / "data_batch_2"
+    for evil in (Evil(), {"data": Evil(), "labels": [1]}, {"data": np.array([Evil()], dtype=object), "labels": [1]}):
+        victim.write_bytes(pickle.dumps(evil, protocol=2))
+        with pytest.raises(InputError, match=r"data_batch_2 asks for (posix|nt)\.system, which no array needs"):
+            open_images(f"cifar10:{tmp_path}", 32, 3)
+    assert not touched.exists()
+    for broken in (b"", b"no pickle", pickle.dumps([1], protocol=2), pickle.dumps({"data": pixels(2)}, protocol=2)):
+        victim.write_bytes(broken)
+        with pytest.raises(InputError, match=r"cifar10 is not whole in .*data_batch_2.*connr data check cifar10 --root"):
+            open_images(f"cifar10:{tmp_path}", 32, 3)
+
+
+def test_a_pickle_of_python_3_is_read_too(tmp_path):
+    images = pixels(12)
+    write_cifar(tmp_path, "cifar10", images, np.arange(12) % 10, CLASSES)
+    data = images[:2].transpose(0, 3, 1, 2).reshape(2, -1).copy()
+    for protocol in (2, 4):
+        content = pickle.dumps({"data": data, "labels": [0, 1]}, protocol=protocol)
+        (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(content)
+        found = open_images(f"cifar10:{tmp_path}", 32, 3)
+        assert torch.equal(found.images, torch.from_numpy(images).permute(0, 3, 1, 2))
+
+
+def test_stl10_is_trained_on_all_and_scored_on_the_labelled(tmp_path):
+    parts = {part: pixels(n, 96, seed) for seed, (part, n) in enumerate({"train": 20, "test": 30, "unlabeled": 50}.items())}
+    labels = {"train": np.arange(20) % 10, "test": np.arange(30) % 10}
+    write_stl(tmp_path, {part: (images, labels.get(part)) for part, images in parts.items()})
+    found = open_images(f"stl10:{tmp_path}", 96, 3)
+    expected = np.concatenate(list(parts.values()))
+    assert torch.equal(found.images, torch.from_numpy(expected).permute(0, 3, 1, 2))
+    assert found.labels.tolist() == [*(np.arange(20) % 10), *(np.arange(30) % 10), *[-1] * 50]
+    theirs = STL10.__dict__["_STL10__loadfile"](
+        type("Loader", (), {"root": str(tmp_path), "base_folder": "stl10_binary"})(), "train_X.bin", "train_y.bin"
+    )
+    assert np.array_equal(found.images[:20].numpy(), theirs[0])
+    assert np.array_equal(found.labels[:20].numpy(), theirs[1])
+    assert open_images(f"stl10:{tmp_path}", 32, 1).images.shape == (100, 1, 32, 32)
+    (tmp_path / "stl10_binary" / "unlabeled_X.bin").write_bytes(b"\0" * 1000)
+    with pytest.raises(InputError, match=r"unlabeled_X\.bin is no whole number of images long"):
+        open_images(f"stl10:{tmp_path}", 96, 3)
+
+
+@pytest.mark.parametrize(("name", "classes"), [("imagenet10", 10), ("imagenet-dogs", 15)])
+@pytest.mark.parametrize("place", ["train", "ILSVRC/Data/CLS-LOC/train", "."])
+def test_subsets_of_imagenet_by_their_wordnet_ids(tmp_path, name, classes, place):
+    write_imagenet(tmp_path / place, name)
+    found = open_images(f"{name}:{tmp_path}", 8, 3)
+    assert len(found) == 2 * classes
+    assert found.labels.tolist() == [label for label in range(classes) for _ in range(2)]
+    assert len(found.class_names) == classes
+    assert found.names[0].startswith("n0")
+    assert {Path(each).parent.name for each in found.names} & {"n01440764"} == set()
+    (tmp_path / place / found.names[0]).parent.rename(tmp_path / "away")
+    with pytest.raises(InputError, match=rf"1 of {classes} class folders are missing, n0"):
+        open_images(f"{name}:{tmp_path}", 8, 3)
+
+
+def test_tiny_imagenet_is_its_train_folders(tmp_path):
+    write_tiny(tmp_path)
+    found = open_images(f"tiny-imagenet:{tmp_path}", 8, 3)
+    assert len(found) == len(found.class_names) == 200
+    assert found.labels.tolist() == list(range(200))
+    assert found.names[3] == str(Path("n00000003", "images", "n00000003_0.JPEG"))
+
+
+def test_check_counts_and_says_what_is_missing(tmp_path):
+    write_cifar(tmp_path, "cifar10", pixels(60), np.arange(60) % 10, CLASSES)
+    told = connr("data", "check", "cifar10", "--root", tmp_path)
+    assert told.exit_code == 1
+    assert "60 images, 60 with a label, 10 classes" in told.output
+    assert "60 images, should be 60,000" in told.output
+    assert "cifar-10-python.tar.gz" in told.output
+    (tmp_path / "cifar-10-batches-py" / "test_batch").unlink()
+    assert "cifar-10-batches-py/test_batch is missing" in connr("data", "check", "cifar10", "--root", tmp_path).output
+    for name, what in (("stl10", "train_X.bin is missing"), ("tiny-imagenet", "tiny-imagenet-200/train is missing")):
+        assert what in connr("data", "check", name, "--root", tmp_path).output
+    assert "10 of 10 class folders" in connr("data", "check", "imagenet10", "--root", tmp_path).output
+    assert connr("data", "check", "cifar100", "--root", tmp_path).exit_code == 2
+    assert connr("data", "check", "cifar10", "--root", tmp_path / "nowhere").exit_code == 2
+    listed = connr("data", "list").output
+    assert all(name in listed for name in NAMED)
+
+
+def test_check_finds_what_is_whole(tmp_path, monkeypatch):
+    write_class_folders(tmp_path / "tiny-imagenet-200" / "train", [f"n{i:08d}/images" for i in range(200)], 1)
+    monkeypatch.setitem(KNOWN, "tiny-imagenet", KNOWN["tiny-imagenet"]._replace(images=200, labelled=200))
+    told = connr("data", "check", "tiny-imagenet", "--root", tmp_path)
+    assert told.exit_code == 0
+    assert f"It is whole: connr fit tiny-imagenet:{tmp_path}" in told.output.replace("\n", "")
+
+
+def test_the_same_name_on_every_surface(tmp_path, monkeypatch):
+    """fit with the recipe of that name, evaluate, predict, report, the estimator; by CONNR_DATA and by NAME:ROOT."""
+    write_cifar(tmp_path / "sets", "cifar10", pixels(60), np.arange(60) % 10, CLASSES)
+    monkeypatch.chdir(tmp_path)
+    fast = [
+        *("train.epochs=1", "train.batch_size=20", "train.group_from=1", "framework={name: byol, hidden: 16, out: 8}"),
+        "backbone={name: small, width: 4, stages: 2}",
+    ]
+    words = [word for setting in fast for word in ("--set", setting)]
+    lost = connr("fit", "cifar10", *words)
+    assert lost.exit_code == 2
+    assert "name it as cifar10:FOLDER, or in the environment variable CONNR_DATA" in lost.stderr
+    done = connr("fit", f"cifar10:{tmp_path / 'sets'}", *words)
+    assert done.exit_code == 0, done.output
+    assert "60 images at 32 px into 10 clusters" in done.output
+    assert connr("evaluate", "runs/cifar10-1").exit_code == 0
+    assert connr("report", "runs/cifar10-1").exit_code == 0
+    monkeypatch.setenv("CONNR_DATA", str(tmp_path / "sets"))
+    rows = connr("predict", "runs/cifar10-1", "cifar10").stdout.splitlines()
+    assert len(rows) == 61
+    model = ConNR(None, recipe.load("cifar10", fast)).fit("cifar10")
+    assert model.names_ == [str(index) for index in range(60)]
+    assert (tmp_path / "cifar10").mkdir() is None
+    assert named_in("cifar10") is None  # a folder of that name goes first
+
+
+def test_a_hugging_face_data_set_by_name(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    from PIL import Image
+
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["even", "odd"])})
+    rows = {"image": [Image.fromarray(image) for image in pixels(6, 12)], "label": [i % 2 for i in range(6)]}
+    (tmp_path / "set").mkdir()
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "set" / "train.parquet")
+    found = open_images(f"hf:{tmp_path / 'set'}", 12, 3)
+    assert torch.equal(found.images, torch.from_numpy(pixels(6, 12)).permute(0, 3, 1, 2))
+    assert found.class_names == ["even", "odd"]
+    with pytest.raises(InputError, match="has no split 'test'; it has train"):
+        open_images(f"hf:{tmp_path / 'set'}:test", 12, 3)
+    with pytest.raises(InputError, match="cannot be loaded"):
+        open_images(f"hf:{tmp_path / 'nowhere'}", 12, 3)
+
+
+def test_without_the_library_of_hugging_face_one_line_names_the_extra():
+    code = "import sys; sys.modules['datasets'] = None; from connr.data import open_images; open_images('hf:x', 8, 3)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert 'pip install "connr[datasets]"' in done.stderr
+
+
+@pytest.mark.skipif(not (SHARED / "cifar10-part1.npz").is_file(), reason="the real pixels are not beside the checkout")
+def test_cifar10_on_its_real_pixels(tmp_path):
+    """600 of them, in the distributed format and back."""
+    whole = runpy.run_path(str(SHARED / "unpack.py"))["cifar10"](600)
+    write_cifar(tmp_path, "cifar10", whole["images"], whole["labels"], CLASSES)
+    found = open_images(f"cifar10:{tmp_path}", 32, 3)
+    assert torch.equal(found.images, torch.from_numpy(whole["images"]).permute(0, 3, 1, 2))
+    assert found.labels.tolist() == whole["labels"].tolist()
+    mean, _ = found.statistics()
+    assert mean == pytest.approx([0.491, 0.482, 0.447], abs=0.02)  # the figures that everyone normalises CIFAR-10 with
