@@ -257,6 +257,8 @@ def page(results: dict[str, dict[str, Any]]) -> str:
         "the least and the most in brackets. Times of another machine differ, the ratios less so.",
         "",
     ]
+    if not results:
+        return "\n".join([*lines, "Not run yet on this commit.", ""])
     missed = []
     for name, benchmark in BENCHMARKS.items():
         if name not in results:

@@ -37,3 +37,9 @@ def test_a_missed_target_is_named_with_its_reason():
     met = names["page"]({"contextual": {**result, "found": [{**row, "dense": {"times_faster": 17.0, "all": [17.0]}}]}})
     assert "**missed**" not in met
     assert "Nothing." in met
+
+
+def test_a_page_of_nothing_claims_nothing():
+    page = runpy.run_path(str(ALL))["page"]({})
+    assert "Not run yet" in page
+    assert "missed" not in page

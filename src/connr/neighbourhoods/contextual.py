@@ -80,7 +80,12 @@ def propagate(
     edges = similarity.gather(1, sources)
     if alpha != int(alpha):
         edges = edges.clamp(min=0)  # a fractional power of a negative cosine is not a number
-    weights = torch.zeros_like(nodes).scatter_(1, sources, edges**alpha)
+    weights = edges**alpha
     for _ in range(layers):
-        nodes = F.normalize(weights @ (nodes + nodes.T), dim=1)
+        symmetric = nodes + nodes.T
+        # Row by row: of a matrix of weights only k2 entries in a row are not 0.
+        nodes = symmetric[sources[:, 0]] * weights[:, :1]
+        for source, weight in zip(sources.T[1:], weights.T[1:], strict=True):
+            nodes.addcmul_(symmetric[source], weight.unsqueeze(1))
+        nodes = F.normalize(nodes, dim=1)
     return nodes
