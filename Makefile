@@ -38,7 +38,7 @@ docs: setup
 	@echo "Open build/docs/index.html"
 
 bench: setup
-	$(BIN)/python benchmarks/digits.py --seeds 5
+	$(BIN)/python benchmarks/all.py
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,6 +1,6 @@
 """ConNR on the digits over seeds: scores and seconds, mean ± std, beside scikit-learn in the same run.
 
-python benchmarks/digits.py --seeds 5 [--json FILE]
+python benchmarks/digits.py --seeds 5 [--epochs 110] [--json FILE]
 """
 
 import argparse
@@ -26,12 +26,13 @@ def summary(rows: list[demo.Row]) -> dict[str, tuple[float, float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, help="fewer than the recipe's, to try it out")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
 
     images, found = demo.load(recipe.load("digits")), dict[str, list[demo.Row]]()
     for seed in range(arguments.seeds):
-        r = recipe.load("digits", seed=seed)
+        r = recipe.load("digits", [f"train.epochs={arguments.epochs}"] if arguments.epochs else [], seed=seed)
         rows = list(demo.baselines(images, r.clusters or 10, seed))
         with tempfile.TemporaryDirectory() as place:
             folder = RunFolder(Path(place) / "run")

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from connr import experiment, run
+from connr import pretrained, run
 from connr.data import open_for
 from connr.report import page
 from connr.report.sheet import cluster_sheet
@@ -38,7 +38,7 @@ class Clock(Listener):
 def one(data: str, clusters: int, settings: list[str], out: RunFolder) -> dict[str, float]:
     """Seconds of each part of what `connr fit` does."""
     began = time.monotonic()
-    r = experiment.chosen("pretrained", settings, clusters=clusters)
+    r = pretrained.chosen("pretrained", settings, clusters=clusters)
     images = open_for(r, data)
     read, clock = time.monotonic() - began, Clock()
     fitted = run.fit(r, images, out, listener=clock)

@@ -230,9 +230,8 @@ def main() -> None:
     for name, took in found["parts"].items():
         print(f"  {name:22s} {1e3 * took:8.1f} ms, {100 * took / found['seconds']['ConNR']:5.2f} % of a ConNR step")
     print(f"  all beside the encoders {100 * found['beside_the_encoders']:.1f} % of a ConNR step, by difference;")
-    print(
-        f"  {100 * found['parts_beside_the_encoders']:.1f} % by the parts. ConNR over BYOL {100 * found['connr_over_byol']:.2f} %"
-    )
+    print(f"  {100 * found['parts_beside_the_encoders']:.1f} % by the parts.")
+    print(f"  ConNR over BYOL {100 * found['connr_over_byol']:.2f} %, by its parts")
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=2) + "\n")
 

@@ -14,7 +14,7 @@ from torch import nn
 from torchvision import models
 from typer.testing import CliRunner
 
-from connr import ConNR, backbones, experiment, frozen, recipe, run
+from connr import ConNR, backbones, experiment, frozen, pretrained, recipe, run
 from connr.augment import Augment
 from connr.cli import app
 from connr.data import open_for, open_images
@@ -216,7 +216,7 @@ def test_trained_further_its_layers_have_a_learning_rate_each(coloured, tmp_path
     torch.save(models.resnet18().state_dict(), weights)
     r = small("backbone.frozen=false", f"backbone.weights={weights}", "backbone.first_layers=0.01", "train.base_lr=0.05")
     images = open_for(r, coloured)
-    framework = experiment.build(r, experiment.backbone_of(r).network)
+    framework = experiment.build(r, pretrained.backbone_of(r).network)
     groups = experiment.optimizer_for(r, framework).param_groups
     assert [round(group["factor"], 4) for group in groups] == [0.01, 0.0251, 0.0631, 0.1585, 0.3981, 1.0, 1.0, 1.0]
     assert [group["role"] for group in groups] == ["encoder"] * 7 + ["predictor"]
@@ -262,19 +262,19 @@ def test_a_module_of_ones_own(coloured, tmp_path):
 
 def test_photos_takes_a_backbone_that_is_at_hand_and_else_says_what_to_expect(coloured, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    alone = experiment.chosen("photos", ["train.epochs=3"], clusters=3)
+    alone = pretrained.chosen("photos", ["train.epochs=3"], clusters=3)
     assert alone.backbone.name == "small"
-    said = experiment.what_is_at_hand(alone)
+    said = pretrained.what_is_at_hand(alone)
     assert "No pretrained backbone is at hand (timm:" in said
     assert "colour and shape more than of meaning" in said
     place = tmp_path / "torch" / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
     place.parent.mkdir(parents=True)
     torch.save(models.resnet18().state_dict(), place)
-    found = experiment.chosen("photos", ["train.epochs=3"], clusters=3)
+    found = pretrained.chosen("photos", ["train.epochs=3"], clusters=3)
     assert (found.backbone.model, found.backbone.frozen, found.train.epochs) == ("torchvision:resnet18", True, 3)
     assert (found.data.size, found.data.interpolation) == (224, "bilinear")
-    assert str(place) in experiment.what_is_at_hand(found)
-    assert experiment.chosen("photos", ["backbone.width=8"], clusters=3).backbone.name == "small"
+    assert str(place) in pretrained.what_is_at_hand(found)
+    assert pretrained.chosen("photos", ["backbone.width=8"], clusters=3).backbone.name == "small"
     words = [word for word in AS_OPTIONS if "backbone" not in word and word != "--set"]
     options = [word for setting in words for word in ("--set", setting)]
     said = command("fit", coloured, "--clusters", 3, "--out", tmp_path / "run", *options)
@@ -335,6 +335,7 @@ def test_features_are_written_fitted_predicted_reported_exported(coloured, tmp_p
         (["features", "digits", "--backbone", "torchvision:resnet18", "--out", "g.txt"], "should end in .npz"),
         (["predict", "run", "narrow.npz"], "are 4 wide, and were 5 wide"),
         (["predict", "run", "digits"], "is not there"),
+        (["neighbours", "run", "--image", "0"], "there are no pictures to show neighbours of"),
         (["sort", "run", "sorted"], "not on a folder"),
     ],
 )
@@ -357,5 +358,5 @@ def test_pictures_come_by_the_backbones_interpolation():
         for name in ("bilinear", "bicubic")
     )
     assert not torch.equal(one, other)
-    settled = experiment.settled(recipe.load("pretrained", ["backbone.model=timm:vit_tiny_patch16_224"]))
+    settled = pretrained.settled(recipe.load("pretrained", ["backbone.model=timm:vit_tiny_patch16_224"]))
     assert (settled.data.side, settled.data.side.interpolation) == (224, "bicubic")

@@ -8,7 +8,7 @@ README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8"
 
 @pytest.mark.slow
 def test_the_python_of_the_readme_runs_and_clusters_the_digits(tmp_path, monkeypatch):
-    """The whole recipe at its full length, one seed; `make bench` gives the mean over seeds 0-4."""
+    """The whole recipe at its full length, one seed; `benchmarks/digits.py` gives the mean over seeds 0-4."""
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len(blocks) == 2

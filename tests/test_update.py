@@ -1,13 +1,16 @@
 """What a step does beside its arithmetic: nothing in it may wait for the device."""
 
 import shutil
+from functools import partial
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from connr import experiment, recipe, run
+from connr import algorithm, experiment, recipe, run
+from connr.frameworks import BYOL
 from connr.kmeans import Clusters
+from connr.neighbourhoods import itself
 from connr.training import Listener, update
 
 WAITS = {"_local_scalar_dense", "nonzero", "equal", "is_nonzero", "_to_cpu", "masked_select", "unique", "item"}
@@ -71,3 +74,26 @@ def test_a_compiled_run_is_the_same_run_to_rounding(few_digits, tiny):
     assert {key: value.shape for key, value in compiled.model.representation.state_dict().items()} == {
         key: value.shape for key, value in plain.model.representation.state_dict().items()
     }
+
+
+def test_weights_are_cast_to_half_precision_once_a_step():
+    """Autocast forgets its casts when the outermost context ends: that is the step, not one of its two directions."""
+
+    class Counting(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if function is torch.ops.aten._to_copy.default and (kwargs or {}).get("dtype") == torch.bfloat16:
+                cast.append(tuple(args[0].shape))
+            return function(*args, **(kwargs or {}))
+
+    cast: list[tuple[int, ...]] = []
+    framework = BYOL(torch.nn.Flatten(), torch.nn.Linear(3, 7), torch.nn.Linear(7, 7))
+    views, sockets = (torch.ones(4, 3, 1, 1), torch.ones(4, 3, 1, 1)), algorithm.Sockets(itself, algorithm.everyone)
+    with Counting():
+        algorithm.concordance(
+            framework, *views, torch.arange(4), sockets, autocast=partial(torch.autocast, "cpu", torch.bfloat16)
+        )
+    assert cast.count((7, 7)) == 1
+    cast.clear()
+    with Counting():
+        algorithm.step(framework, views, torch.arange(4), sockets, autocast=partial(torch.autocast, "cpu", torch.bfloat16))
+    assert cast.count((7, 7)) == 1

@@ -1,5 +1,6 @@
 """The sparse neighbourhoods of a whole data set against the dense ones of a batch."""
 
+import sys
 from importlib import import_module
 
 import numpy as np
@@ -10,7 +11,9 @@ from conftest import tied_features, unit_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connr.errors import InputError
 from connr.neighbourhoods import blockwise, contextual, local, sparse
+from connr.neighbourhoods.approximate import nearest_approximately
 from connr.neighbourhoods.blockwise import nearest_blockwise
 from connr.neighbourhoods.nearest import nearest
 
@@ -115,3 +118,24 @@ def test_a_score_that_rounds_to_zero_ties_with_those_that_are_not_stored():
 def test_ties_go_by_name_whatever_the_order_of_columns():
     found = sparse.best(scores([[0.5, 0.5, 1, 0.5]]), 3, np.array([7]), np.array([9, 4, 7, 2]), 20)
     assert found.tolist() == [[7, 2, 4]]
+
+
+def test_an_approximate_search_finds_nearly_all():
+    pytest.importorskip("faiss")
+    features = unit_rows(500, 8, 0).float()
+    features[:4] = features[0]  # copies: each its own first all the same
+    found, exact = nearest_approximately(features, 10), nearest_blockwise(features, 10)
+    assert torch.equal(found.indices[:, 0], torch.arange(500))
+    assert (found.similarities[:, 0] == 1).all()
+    right = [len(set(a) & set(b)) for a, b in zip(found.indices.tolist(), exact.indices.tolist(), strict=True)]
+    assert sum(right) / 5000 > 0.95
+    whole = contextual(features, 5, sparse=True, search=nearest_approximately)
+    assert (whole.sort().values == contextual(features, 5).sort().values).all(dim=1).float().mean() > 0.8
+    few = nearest_approximately(features[:3], 3)
+    assert few.indices.sort().values.tolist() == [[0, 1, 2]] * 3
+
+
+def test_without_faiss_one_line_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(InputError, match=r'pip install "connr\[ann\]"'):
+        nearest_approximately(unit_rows(5, 3, 0), 2)

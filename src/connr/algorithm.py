@@ -87,8 +87,10 @@ def step(
         first: where this rank's rows begin among the gathered; the losses of all ranks sum to that of the whole batch.
         autocast: makes the context of the networks' precision; neighbours and losses stay out of it.
     """
-    one = concordance(framework, views[0], views[1], indices, sockets, gather, first, autocast)
-    two = concordance(framework, views[1], views[0], indices, sockets, gather, first, autocast)
+    # Weights cast to half precision are kept until the outermost context ends: they are cast once, not once a direction.
+    with torch.autocast(views[0].device.type, enabled=False):
+        one = concordance(framework, views[0], views[1], indices, sockets, gather, first, autocast)
+        two = concordance(framework, views[1], views[0], indices, sockets, gather, first, autocast)
     return Concordance((one.loss + two.loss) / 2, (one.kept + two.kept) / 2)
 
 

@@ -18,7 +18,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
-from connr import experiment, metrics, run
+from connr import metrics, pretrained, run
 from connr.data import ImageSet, holds_features, open_for
 from connr.errors import InputError
 from connr.model import Model
@@ -107,7 +107,7 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
         settings = [f"train.epochs={self.epochs}"] if self.epochs is not None else []
         data = self._rows(X, reset=True) if _is_table(X) else X
         name = self.recipe or ("features" if holds_features(data) else "photos")
-        r = experiment.chosen(name, settings, self.backbone, clusters=self.n_clusters, seed=self._seed())
+        r = pretrained.chosen(name, settings, self.backbone, clusters=self.n_clusters, seed=self._seed())
         folder = RunFolder(self.out) if self.out is not None else None
         with _threads(self.n_jobs) as threads, ProgressBar(Console(stderr=True), quiet=not self.verbose) as bar:
             images = _opened(data, r, threads, r.data.labels_from_folders, folder)

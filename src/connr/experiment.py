@@ -1,7 +1,6 @@
 """Recipe -> parts. The only place that maps names to parts: a new part is one row of a table here."""
 
 from collections.abc import Callable
-from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from torch import nn
 
 from connr import algorithm, backbones, recipe
 from connr.augment import LAYOUT, Augment, FeatureViews, Views
-from connr.backbones import Backbone
 from connr.errors import InputError
 from connr.frameworks import BYOL, Framework, MoCo, SimSiam
 from connr.frameworks.heads import mlp, simsiam_projector
@@ -118,103 +116,6 @@ def build(r: Recipe, encoder: nn.Module | None = None) -> Framework:
             encoder = encoder or from_scratch(r.backbone, r.data.channels)
         width = backbones.features_out(encoder, *shape)
         return FRAMEWORKS[type(r.framework)](r.framework, encoder, width).to(memory_format=LAYOUT)
-
-
-def chosen(name: str | Recipe, settings: list[str], module: nn.Module | None = None, **changes: Any) -> Recipe:
-    """The recipe to run: as `connr.recipe.load`, with what a pretrained backbone asks of its images.
-
-    Args:
-        module: a network of the user's own, instead of that of `backbone.model`.
-
-    Raises:
-        InputError: a RecipeError; or there is no such backbone, or none for a module to take the place of.
-    """
-    r = recipe.load(name, settings, **changes)
-    if module is None and name in recipe.names() and not any(each.strip().startswith("backbone") for each in settings):
-        r = _with_what_is_at_hand(r, settings, **changes)
-    if module is None:
-        return settled(r)
-    if not isinstance(r.backbone, Pretrained):
-        raise InputError("a backbone of your own needs a recipe with a pretrained one, such as recipe='pretrained'.")
-    own = f"module:{type(module).__module__}.{type(module).__qualname__}"
-    size = r.data.size or getattr(module, "size", 224)
-    return recipe.load(r, [f"backbone.model={own}", f"data.size={size}"])
-
-
-def _with_what_is_at_hand(r: Recipe, settings: list[str], **changes: Any) -> Recipe:
-    models = r.at_hand.models if r.at_hand else ()
-    found = next((model for model in models if backbones.at_hand(model)), None)
-    if not r.at_hand or not found:
-        return r
-    return recipe.load(r.at_hand.recipe, [f"backbone.model={found}", *settings], **changes)
-
-
-def what_is_at_hand(r: Recipe) -> str:
-    """Which backbone a recipe came to, or what it would have liked to find and where; nothing to say of most recipes."""
-    if isinstance(r.backbone, Pretrained):
-        weights = r.backbone.weights or backbones.at_hand(r.backbone.model) or "to be downloaded"
-        return f"Backbone: {r.backbone.model}, {'frozen' if r.frozen else 'trained further'}; weights: {weights}."
-    if not r.at_hand:
-        return ""
-    return (
-        f"No pretrained backbone is at hand ({', '.join(r.at_hand.models)}; in the caches of torch and the Hugging Face Hub), "
-        "so a small network is trained from scratch: expect clusters of colour and shape more than of meaning. Better ones: "
-        "--recipe pretrained, which downloads one, or takes it with --set backbone.model=... --set backbone.weights=FILE."
-    )
-
-
-def settled(r: Recipe) -> Recipe:
-    """The recipe with the size, channels and interpolation that its pretrained backbone wants; a size it gives itself stays.
-
-    Raises:
-        InputError: there is no such backbone.
-    """
-    if not isinstance(r.backbone, Pretrained) or r.backbone.model.startswith("module:"):
-        return r
-    wanted = backbones.expects(r.backbone.model)
-    size = {"size": r.data.size or wanted.size, "channels": wanted.channels, "interpolation": wanted.interpolation}
-    return recipe.check({**r.model_dump(), "data": {**r.data.model_dump(), **size}}, f"for {r.backbone.model}")
-
-
-def backbone_of(r: Recipe, module: nn.Module | None = None) -> Backbone | None:
-    """The pretrained backbone of a recipe with its weights; None where it has none.
-
-    Args:
-        module: the user's own.
-
-    Raises:
-        InputError: it is not to be had, or does not take images of the recipe's size.
-    """
-    if not isinstance(r.backbone, Pretrained):
-        return None
-    if module is not None:
-        found = backbones.own(module, r.data.size, r.data.channels)
-    else:
-        with initialising(r.seed):
-            found = backbones.open_backbone(r.backbone.model, r.backbone.weights, r.data.size, from_scratch)
-    backbones.features_out(found.network, r.data.channels, r.data.size, r.data.size)
-    return found
-
-
-def whole(r: Recipe, made: dict[str, Any] | None, module: nn.Module | None = None) -> nn.Module:
-    """What a finished run's weights fit into: all that there is between its images and its features.
-
-    Args:
-        made: of its pretrained backbone, `Backbone.made`.
-        module: the user's own, if it was.
-
-    Raises:
-        InputError: the backbone was a module of the user's own.
-    """
-    network = (deepcopy(module) if module else backbones.remade(made, from_scratch)) if made else None
-    if r.frozen and network is not None:
-        return on_backbone(network, build(r).representation, [0.0] * (r.data.features or 0), [1.0] * (r.data.features or 0))
-    return build(r, network).representation
-
-
-def on_backbone(network: nn.Module, heads: nn.Module, mean: list[float], std: list[float]) -> nn.Sequential:
-    """A frozen backbone, what standardises its features, and the heads that were trained on those."""
-    return nn.Sequential(network, backbones.Standardise(mean, std), heads).to(memory_format=LAYOUT)
 
 
 def plan_for(r: Recipe, mean: list[float], std: list[float]) -> Plan:

@@ -46,7 +46,7 @@ def fit(
     settings = (settings or []) + (["data.labels_from_folders=true"] if labels_from_folders else [])
     r = _recipe_of(data, recipe, settings, folder if resume else None, clusters=clusters, seed=seed)
 
-    from connr import experiment, run
+    from connr import pretrained, run
     from connr.data import open_for
     from connr.report import page
     from connr.report.progress import ProgressBar
@@ -57,7 +57,7 @@ def fit(
     images = open_for(r, data, labels_from_folders=r.data.labels_from_folders, leave_out=folder.path, cache=folder.cache)
     r = run.fitted_to(r, len(images))
     what = "rows of features" if r.takes_features else f"images at {r.data.size} px"
-    if said := experiment.what_is_at_hand(r):
+    if said := pretrained.what_is_at_hand(r):
         screen.print(said)
     screen.print(
         f"{len(images):,} {what} into {r.clusters} clusters: {r.train.epochs} epochs, "
@@ -90,7 +90,7 @@ def fit(
 
 def _recipe_of(data: str, name: str | None, settings: list[str], resumed: Any, **changes: Any) -> "Recipe":
     """The recipe asked for; to resume, the run's own unless one is asked for; else the one named like the data, or photos."""
-    from connr import experiment, recipe
+    from connr import pretrained, recipe
 
     asked = bool(name or settings or any(value is not None for value in changes.values()))
     if resumed and not asked:
@@ -99,7 +99,7 @@ def _recipe_of(data: str, name: str | None, settings: list[str], resumed: Any, *
     from connr.data.named import named_in
 
     own = named_in(data) or ("features" if holds_features(data) else "photos")
-    r = experiment.chosen(name or own, settings, **changes)
+    r = pretrained.chosen(name or own, settings, **changes)
     if r.clusters is None:
         raise InputError("the number of clusters is not given; add --clusters K.")
     return r

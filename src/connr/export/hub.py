@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from connr import experiment
+from connr import pretrained
 from connr.backbones import features_out
 from connr.errors import InputError
 from connr.export.deployed import Deployed
@@ -38,7 +38,7 @@ class HubModel(Deployed, PyTorchModelHubMixin, library_name="connr"):
         self, recipe: dict[str, Any], mean: list[float], std: list[float], backbone: dict[str, Any] | None = None
     ) -> None:
         r = check(recipe, "config.json")
-        representation = experiment.whole(r, backbone)
+        representation = pretrained.whole(r, backbone)
         shape = (r.data.features or 0,) if r.takes_features else (r.data.channels, r.data.size, r.data.size)
         width = features_out(representation, *shape)
         super().__init__(representation, torch.zeros(r.clusters or 0, width), mean, std, r.takes_features)

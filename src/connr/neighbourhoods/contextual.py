@@ -6,12 +6,14 @@ H     <- H + H^T;  h_i <- sum_j e_ij^alpha h_j;  h_i <- h_i / |h_i|    L times  
 N^a(i, k) = the k nearest of i by H H^T                                         (7)
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from connr.neighbourhoods.blockwise import nearest_blockwise
+from connr.neighbourhoods.blockwise import Nearest, nearest_blockwise
 from connr.neighbourhoods.nearest import check_sizes, nearest
 from connr.neighbourhoods.sparse import refine
 
@@ -27,6 +29,7 @@ def contextual(
     alpha: float = 2.0,
     layers: int = 2,
     sparse: bool | None = None,
+    search: Callable[[Tensor, int], Nearest] = nearest_blockwise,
 ) -> Int[Tensor, "b k"]:
     """The contextually affinitive neighbourhood of each image (Eqs. 3-7).
 
@@ -39,6 +42,8 @@ def contextual(
         layers: rounds of propagation (Eq. 6), >= 0.
         sparse: memory O(b k) instead of O(b^2), and from about a thousand images on sooner, on a CPU in any case; None
             takes what is sooner, never waiting for a GPU. The result is the same but where float32 cannot tell scores apart.
+        search: finds the nearest by similarity where it is sparse: all of them, or beyond some hundred thousand images
+            `connr.neighbourhoods.approximate.nearest_approximately`.
 
     Returns:
         (b k) int64, contextually nearest first, ties by index.
@@ -52,7 +57,7 @@ def contextual(
         entries = k1 * (1 + k2) ** layers  # of a row of H, about
         sparse = features.device.type == "cpu" and (len(features) > DENSE_TO or len(features) > WORTH_IT * entries)
     if sparse:
-        return refine(*nearest_blockwise(features, max(k1, k2)), k, k1, k2, alpha, layers, digits)
+        return refine(*search(features, max(k1, k2)), k, k1, k2, alpha, layers, digits)
     similarity = (features @ features.T).fill_diagonal_(1.0)  # e_ii = 1, free of rounding
     by_similarity = nearest(similarity, max(k1, k2))
     adjacency = reciprocal_adjacency(by_similarity[:, :k1]).to(similarity.dtype)

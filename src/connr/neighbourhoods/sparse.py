@@ -42,6 +42,7 @@ def refine(
     if alpha != int(alpha):
         edges = edges.clip(min=0)  # a fractional power of a negative cosine is not a number
     relations = _matrix(found[:, :k1], np.full((len(found), k1), 0.5))
+    relations.data[:] = 0.5  # also where an approximate search names one twice
     adjacency = relations + relations.T
     order = reverse_cuthill_mckee(adjacency, symmetric_mode=True)
     near = np.empty_like(order)
@@ -137,7 +138,7 @@ def _matrix(columns: NDArray[np.integer], values: NDArray[np.float64]) -> sp.csr
     """(n n), row i holding values[i] in columns[i]."""
     n, m = columns.shape
     matrix = sp.csr_array((values.ravel(), columns.ravel().astype(np.int32), np.arange(0, n * m + 1, m)), shape=(n, n))
-    matrix.sort_indices()
+    matrix.sum_duplicates()
     return matrix
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from connr import experiment, recipe
+from connr import experiment, pretrained, recipe
 from connr.augment import LAYOUT, Augment
 from connr.data import ImageSet, Skipped, open_for, parts
 from connr.errors import InputError
@@ -38,7 +38,7 @@ def check_out(out: Path, overwrite: bool) -> None:
 
 def recipe_for(model: str, settings: list[str]) -> Recipe:
     """How the backbone wants its pictures."""
-    return experiment.settled(recipe.load("pretrained", [f"backbone.model={model}", *settings], clusters=2))
+    return pretrained.settled(recipe.load("pretrained", [f"backbone.model={model}", *settings], clusters=2))
 
 
 def embed(
@@ -62,7 +62,7 @@ def embed(
     Raises:
         InputError: there is no such DATA or backbone.
     """
-    backbone = experiment.backbone_of(r)
+    backbone = pretrained.backbone_of(r)
     assert backbone is not None  # the recipe is that of a pretrained one
     images = open_for(r, data, labels_from_folders=labels_from_folders)
     there = experiment.fabric_for(r, device).device

@@ -74,6 +74,8 @@ def neighbours(folder: RunFolder, picture: str, count: int = 10, data: str | Non
     account = read(folder)
     if account.rows is None:
         raise InputError(f"{folder.path} holds an unfinished run; finish it with --resume.")
+    if account.recipe.takes_features:
+        raise InputError(f"{folder.path} is a run on rows of features: there are no pictures to show neighbours of.")
     n = len(account.rows.names)
     if not 1 <= count < n:
         raise InputError(f"count={count} should be between 1 and {n - 1}, one less than the run's images.")
@@ -145,7 +147,7 @@ def _cluster(model: Model, features: Float[Tensor, "1 d"]) -> int:
 
 
 def _read(picture: str, r: Recipe) -> UInt8[Tensor, "c h w"]:
-    pixels = read_picture(Path(picture), r.data.size, r.data.channels)
+    pixels = read_picture(Path(picture), r.data.side, r.data.channels)
     if isinstance(pixels, str):
         raise InputError(f"{picture} cannot be read: {pixels}.")
     return pixels

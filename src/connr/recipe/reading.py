@@ -11,7 +11,8 @@ import yaml
 from pydantic import ValidationError
 
 from connr.errors import InputError
-from connr.recipe.sections import GroupStage, Recipe, Section, Stage
+from connr.recipe.section import Section
+from connr.recipe.sections import GroupStage, Recipe, Stage
 
 
 class RecipeError(InputError):

@@ -6,28 +6,16 @@ Times are shares of `train.epochs`, so that `--set train.epochs=50` alone shorte
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from connr.recipe.section import Count, Fraction, NonNegative, Positive, Section, Share, Width
 from connr.recipe.side import Side
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Width = Annotated[int, Field(ge=1, le=65536)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
 def _odd(number: int) -> int:
     if number % 2 == 0:
         raise ValueError("should be odd")
     return number
-
-
-class Section(BaseModel):
-    """A part of a recipe: unknown keys refused, values fixed once read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Data(Section):

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from connr import experiment, recipe
+from connr import experiment, pretrained, recipe
 from connr.backbones import Backbone, features_out
 from connr.data import ImageSet, Stored, parts
 from connr.data.image_set import AT_A_TIME
@@ -145,7 +145,7 @@ def with_backbone(r: Recipe, images: ImageSet, module: nn.Module | None = None) 
         )
     if not r.takes_features and not r.data.size:
         r = recipe.check({**r.model_dump(), "data": {**r.data.model_dump(), "size": shape[-1]}})
-    backbone, width = experiment.backbone_of(r, module), shape[1] if r.takes_features else None
+    backbone, width = pretrained.backbone_of(r, module), shape[1] if r.takes_features else None
     if backbone and r.frozen:
         width = features_out(backbone.network, *shape[1:])
     if width == r.data.features:
@@ -158,7 +158,7 @@ def model_of(r: Recipe, trained: Trained, inputs: Inputs, backbone: Backbone | N
     assert trained.state.clusters is not None
     network = trained.framework.representation
     if backbone and r.frozen:
-        network = experiment.on_backbone(backbone.network, network, *inputs.normalisation)
+        network = pretrained.on_backbone(backbone.network, network, *inputs.normalisation)
     return Model(
         network,
         trained.state.clusters.centroids,

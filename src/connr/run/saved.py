@@ -7,7 +7,7 @@ from typing import Any
 import safetensors.torch
 from torch import nn
 
-from connr import __version__, experiment, recipe
+from connr import __version__, experiment, pretrained, recipe
 from connr.errors import InputError
 from connr.model import Model
 from connr.recipe import Recipe
@@ -51,7 +51,7 @@ def load_model(folder: RunFolder, device: str = "auto", backbone: nn.Module | No
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         centroids = tensors.pop("centroids")
         made = config.get("backbone")
-        representation = experiment.whole(r, made, backbone)
+        representation = pretrained.whole(r, made, backbone)
         representation.load_state_dict({name.removeprefix("representation."): value for name, value in tensors.items()})
         mean, std = [float(x) for x in config["mean"]], [float(x) for x in config["std"]]
         width = r.data.features if r.takes_features else r.data.channels

@@ -1,0 +1,322 @@
+"""All that a CPU can measure in a quarter of an hour, into docs/benchmarks.md and docs/benchmarks.json.
+
+python benchmarks/all.py [--only NAME ...] [--quick] [--into docs]
+
+Each benchmark is a script of its own beside this one, run in a process of its own; its peers run turn about with it. What was
+run before and is not in --only stays in the page. --quick is for tests: sizes at which no figure means anything.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+HERE = Path(__file__).parent
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "faiss-cpu", "lightly", "kornia", "pillow")
+
+
+class Line(NamedTuple):
+    """A row of the page. `met`: None where there is no target; `why` is told where it is missed."""
+
+    what: str
+    figure: str
+    target: str = ""
+    met: bool | None = None
+    why: str = ""
+
+
+class Benchmark(NamedTuple):
+    """A script with the arguments of the page and of --quick, a title, what it compares, and how its JSON reads."""
+
+    title: str
+    about: str
+    arguments: list[str]
+    quick: list[str]
+    lines: Callable[[Any], Iterator[Line]]
+
+
+def spread(numbers: list[float], digits: int = 2) -> str:
+    """Of all rounds, the least and the most."""
+    return f"({min(numbers):.{digits}f}–{max(numbers):.{digits}f})"
+
+
+def of_step(found: dict[str, Any]) -> Iterator[Line]:
+    ratios, seconds = found["ratios"], found["seconds"]
+    name = f"{found['network']}, batch {found['batch']}, {found['precision']}"
+    yield Line(f"{name}: a ConNR step", f"{seconds['ConNR']:.2f} s; lightly's BYOL {seconds['lightly']:.2f} s")
+    ahead = ratios["lightly / BYOL"]
+    why = "both spend nearly all of it in the same convolutions"
+    yield Line(
+        "lightly's step over our BYOL step", f"{ahead['median']:.2f} {spread(ahead['all'])}", "> 1", ahead["median"] > 1, why
+    )
+    beside = found["beside_the_encoders"]
+    why = "a step is short at this precision and the heads, 4,096 wide, are a larger part of it"
+    yield Line("all beside the encoders' passes", f"{100 * beside:.1f} % of a ConNR step", "≤ 5 %", beside <= 0.05, why)
+    more, parts = ratios["ConNR / BYOL"], found["connr_over_byol"]
+    figure = f"{100 * parts:.2f} % by its parts, {100 * (more['median'] - 1):.1f} % by difference {spread(more['all'], 3)}"
+    yield Line("ConNR over BYOL", figure, "≤ 1 %", parts <= 0.01, "the encoder of this step is small")
+    bare = ratios["ConNR / bare"]
+    yield Line(
+        "ConNR step over the bare encoder, forward and backward",
+        f"{bare['median']:.2f} {spread(bare['all'])}; lightly {ratios['lightly / bare']['median']:.2f}; "
+        f"the target's forward pass alone makes it {ratios['encoders / bare']['median']:.2f}",
+    )
+    parts = ", ".join(f"{part} {1e3 * took:.0f}" for part, took in found["parts"].items())
+    yield Line("its parts beside the encoders, in ms", parts)
+
+
+def of_contextual(found: list[dict[str, Any]]) -> Iterator[Line]:
+    targets = {256: (0.95, "never slower"), 4096: (10, "≥ 10×")}
+    for row in found:
+        faster = row["dense"]["times_faster"]
+        figure = f"{row['milliseconds']:.1f} ms; {faster:.1f}× the dense {spread(row['dense']['all'], 1)}"
+        if "re-ranking" in row:
+            figure += f"; {row['re-ranking']['times_faster']:.0f}× re-ranking"
+        figure += f"; {row['sets_that_differ']} sets differ"
+        least, target = targets.get(row["n"], (None, ""))
+        why = "at this size both are the same dense products" if row["n"] < 900 else "fewer products are saved on this machine"
+        yield Line(f"{row['n']:,} images", figure, target, None if least is None else faster >= least, why)
+
+
+def of_neighbours(found: list[dict[str, Any]]) -> Iterator[Line]:
+    for row in found:
+        name = f"{row['n']:,} × 256, {row['kind']}"
+        figure = (
+            f"{row['seconds']:.1f} s, of which nearest neighbours {row['nearest']:.1f} s; {row['over_faiss']:.2f} of faiss's "
+        )
+        figure += f"{row['faiss']['seconds']:.1f} s {spread(row['all'])}"
+        held = row["n"] <= 60_000
+        why = "hubs: some images are neighbours of hundreds, which makes the sparse products long"
+        yield Line(name, figure, "≤ 2× faiss" if held else "", row["over_faiss"] <= 2 if held else None, why)
+        figure = f"{row['gib']:.2f} GiB; a process that only makes the features {row['gib_of_the_features_alone']:.2f} GiB"
+        yield Line(f"{name}: memory", figure, "≤ 1.5 GiB" if held else "", row["gib"] <= 1.5 if held else None, "")
+
+
+def of_kmeans(found: list[dict[str, Any]]) -> Iterator[Line]:
+    for row in found:
+        peers = "; ".join(
+            f"{row[peer]['times_faster']:.1f}× {peer} {spread(row[peer]['all'], 1)}, "
+            f"inertia × {row[peer]['inertia_ratio']:.4f}"
+            for peer in ("scikit-learn", "faiss")
+        )
+        yield Line(f"{row['n']:,} × {row['d']}, {row['k']} clusters", f"{row['seconds']:.2f} s; {peers}")
+
+
+def of_predict(found: list[dict[str, Any]]) -> Iterator[Line]:
+    for row in found:
+        figure = (
+            f"{100 * row['wall']:.1f} % of the bare encoder's throughput, {row['encoder_images_per_second']:,.0f} images/s"
+        )
+        yield Line(f"{row['network']}, {row['images']:,} images of 32 px", figure)
+
+
+def of_augment(found: dict[str, Any]) -> Iterator[Line]:
+    rates = found["views_per_second"]
+    rates_told = ", ".join(f"{name} {rate:,.0f}" for name, rate in rates.items() if rate)
+    faster = rates["connr"] / rates["pillow"]
+    why = "resizing and colour take the memory bandwidth that there is"
+    yield Line("views of 32 px per second, batch 256", rates_told)
+    yield Line("over Pillow with torchvision's classes, one process", f"{faster:.1f}×", "≥ 8×", faster >= 8, why)
+
+
+def of_digits(found: dict[str, dict[str, tuple[float, float]]]) -> Iterator[Line]:
+    for method, row in found.items():
+        scores = ", ".join(f"{name.upper()} {row[name][0]:.3f} ± {row[name][1]:.3f}" for name in ("acc", "nmi", "ari"))
+        yield Line(method, f"{scores}; {row['seconds'][0]:.1f} s")
+
+
+BENCHMARKS = {
+    "step": Benchmark(
+        "A training step",
+        "Ours beside the loop of lightly's BYOL example: same network, batch, precision and strengths of augmentation.",
+        ["--rounds", "2"],
+        ["--network", "small", "--batch", "16", "--rounds", "1"],
+        of_step,
+    ),
+    "step-bf16": Benchmark(
+        "A training step in bf16",
+        "As above, both under autocast.",
+        ["--rounds", "2", "--precision", "bf16-mixed"],
+        ["--network", "small", "--batch", "16", "--rounds", "1", "--precision", "bf16-mixed"],
+        of_step,
+    ),
+    "augment": Benchmark("Augmentation", "", ["--size", "32", "--batch", "256"], ["--size", "32", "--batch", "8"], of_augment),
+    "contextual": Benchmark(
+        "Contextual neighbours of a batch",
+        "Against Eqs. 3–7 as they are written, in dense matrices, and k-reciprocal re-ranking (Zhong et al. 2017).",
+        ["--rounds", "3"],
+        ["--sizes", "64", "256", "--rounds", "1"],
+        of_contextual,
+    ),
+    "neighbours": Benchmark(
+        "Contextual neighbours of a whole data set",
+        "Ours, nearest neighbours included, against the nearest neighbours of faiss alone; whole processes.",
+        [],
+        ["--sizes", "500", "--rounds", "1"],
+        of_neighbours,
+    ),
+    "neighbours-growth": Benchmark(
+        "Contextual neighbours of larger data sets",
+        "Not part of `make bench`, as it takes several minutes.",
+        ["--sizes", "60000", "100000", "200000", "--kinds", "clustered", "--rounds", "1"],
+        ["--sizes", "500", "1000", "--kinds", "clustered", "--rounds", "1"],
+        of_neighbours,
+    ),
+    "kmeans": Benchmark(
+        "k-means",
+        "Ten starts each; how many times faster ours is, and our inertia over theirs.",
+        ["--rounds", "2", "--sizes", "10000x256x10", "10000x256x100", "60000x256x10"],
+        ["--rounds", "1", "--sizes", "300x8x3"],
+        of_kmeans,
+    ),
+    "predict": Benchmark(
+        "connr predict",
+        "From an .npz to a CSV, beside the encoder's forward pass alone.",
+        ["--images", "2000", "--rounds", "3"],
+        ["--images", "64", "--rounds", "1", "--network", "small"],
+        of_predict,
+    ),
+    "digits": Benchmark(
+        "The digits", "Scores over seeds, beside scikit-learn.", ["--seeds", "2"], ["--seeds", "1", "--epochs", "2"], of_digits
+    ),
+}
+
+
+def run(name: str, arguments: list[str]) -> dict[str, Any] | None:
+    """The JSON of one benchmark, with its command and time; None where it is not there or fails, which is told."""
+    script = HERE / f"{name.split('-')[0]}.py"
+    if not script.is_file():
+        print(f"{name}: there is no {script.name}", flush=True)
+        return None
+    command = f"python benchmarks/{script.name} {' '.join(arguments)}".strip()
+    print(f"\n{command}", flush=True)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as place:
+        out = Path(place) / "found.json"
+        done = subprocess.run([sys.executable, str(script), *arguments, "--json", str(out)], check=False)
+        if done.returncode or not out.is_file():
+            print(f"{name} failed with exit code {done.returncode}", flush=True)
+            return None
+        found = json.loads(out.read_text())
+    return {"command": command, "took": time.monotonic() - began, "found": found, **where()}
+
+
+def where() -> dict[str, Any]:
+    """Machine, versions and commit."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "machine": f"{cores} cores, {processor()}",
+        "python": platform.python_version(),
+        "versions": versions,
+        "commit": commit(),
+    }
+
+
+def processor() -> str:
+    info = Path("/proc/cpuinfo")
+    names = (
+        [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        if info.is_file()
+        else []
+    )
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def commit() -> str:
+    """The commit that is checked out, with a + where files differ from it."""
+    git = ["git", "-C", str(HERE)]
+    head = subprocess.run(
+        [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    changed = subprocess.run(
+        [*git, "status", "--porcelain", "--", "../src", "."], capture_output=True, text=True, check=False
+    ).stdout
+    return head + "+" * bool(changed.strip())
+
+
+def page(results: dict[str, dict[str, Any]]) -> str:
+    """docs/benchmarks.md."""
+    lines = [
+        "# Benchmarks",
+        "",
+        "Written by `make bench`. Peers run turn about with ours, in the same run; a ratio is the median over rounds, with",
+        "the least and the most in brackets. Times of another machine differ, the ratios less so.",
+        "",
+    ]
+    missed = []
+    for name, benchmark in BENCHMARKS.items():
+        if name not in results:
+            continue
+        told = list(benchmark.lines(results[name]["found"]))
+        lines += [
+            f"## {benchmark.title}",
+            "",
+            *([benchmark.about, ""] if benchmark.about else []),
+            f"`{results[name]['command']}`",
+            "",
+        ]
+        lines += ["| what | found | target | |", "|---|---|---|---|"]
+        lines += [f"| {line.what} | {line.figure} | {line.target} | {MARKS[line.met]} |" for line in told]
+        lines += [""]
+        missed += [
+            f"- {benchmark.title}, {line.what}: {line.figure} (target {line.target}); {line.why}."
+            for line in told
+            if line.met is False
+        ]
+    lines += ["## What was missed", "", *(missed or ["Nothing."]), "", "## Where", ""]
+    places: dict[str, list[str]] = {}
+    for name, result in results.items():
+        versions = ", ".join(f"{package} {version}" for package, version in result["versions"].items())
+        place = f"commit {result['commit']}, {result['machine']}; Python {result['python']}, {versions}"
+        places.setdefault(place, []).append(f"{name} ({result['took']:.0f} s)")
+    lines += [f"- {', '.join(names)}: {place}" for place, names in places.items()]
+    return "\n".join(lines) + "\n"
+
+
+LEFT_OUT = ("neighbours-growth",)  # unless asked for
+MARKS = {None: "", True: "met", False: "**missed**"}
+
+
+def parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument(
+        "--only", nargs="+", choices=list(BENCHMARKS), default=[name for name in BENCHMARKS if name not in LEFT_OUT]
+    )
+    options.add_argument("--quick", action="store_true")
+    options.add_argument("--into", type=Path, default=HERE.parent / "docs")
+    return options
+
+
+def main() -> None:
+    arguments = parser().parse_args()
+    kept, failed = arguments.into / "benchmarks.json", []
+    results = json.loads(kept.read_text()) if kept.is_file() else {}
+    for name in arguments.only:
+        benchmark = BENCHMARKS[name]
+        result = run(name, benchmark.quick if arguments.quick else benchmark.arguments)
+        if result is None:
+            failed.append(name)
+            continue
+        results[name] = result
+        kept.write_text(json.dumps(results, indent=1) + "\n")
+        (arguments.into / "benchmarks.md").write_text(page(results), encoding="utf-8")
+    print(f"\n{arguments.into / 'benchmarks.md'}" + (f"; not run: {', '.join(failed)}" if failed else ""))
+    raise SystemExit(bool(failed))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""`make bench` at sizes at which no figure means anything: every script runs, and the page is made of what they find."""
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ALL = Path(__file__).parent.parent / "benchmarks" / "all.py"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["step", "step-bf16", "contextual", "neighbours", "kmeans", "predict"])
+def test_a_benchmark_runs_and_is_told(name, tmp_path):
+    if name == "kmeans":
+        pytest.importorskip("faiss")
+    command = [sys.executable, str(ALL), "--quick", "--only", name, "--into", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "benchmarks.json").read_text())
+    assert list(found) == [name]
+    assert set(found[name]) == {"command", "took", "found", "machine", "python", "versions", "commit"}
+    page = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
+    assert f"`{found[name]['command']}`" in page
+    assert page.count("| what | found | target | |") == 1
+
+
+def test_a_missed_target_is_named_with_its_reason():
+    names = runpy.run_path(str(ALL))
+    row = {"n": 4096, "milliseconds": 200.0, "sets_that_differ": 0, "dense": {"times_faster": 7.0, "all": [6.0, 8.0]}}
+    result = {"command": "c", "took": 1.0, "machine": "m", "python": "3", "versions": {}, "commit": "0"}
+    missed = names["page"]({"contextual": {**result, "found": [row]}})
+    assert "| 4,096 images | 200.0 ms; 7.0× the dense (6.0–8.0); 0 sets differ | ≥ 10× | **missed** |" in missed
+    assert "- Contextual neighbours of a batch, 4,096 images: 200.0 ms" in missed
+    met = names["page"]({"contextual": {**result, "found": [{**row, "dense": {"times_faster": 17.0, "all": [17.0]}}]}})
+    assert "**missed**" not in met
+    assert "Nothing." in met
