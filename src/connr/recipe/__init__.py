@@ -1,22 +1,9 @@
 """A recipe: every number of a run, checked as a whole before anything starts."""
 
+from connr.recipe.networks import BYOL, MLP, MoCo, Pretrained, ResNet, SimSiam, SmallResNet
 from connr.recipe.reading import RecipeError, backbone, check, keys, load, names, text
-from connr.recipe.sections import (
-    BYOL,
-    MLP,
-    Boundary,
-    Contextual,
-    Everyone,
-    Itself,
-    Local,
-    MoCo,
-    Pretrained,
-    Recipe,
-    ResNet,
-    SimSiam,
-    SmallResNet,
-    Stage,
-)
+from connr.recipe.recipe import Recipe
+from connr.recipe.stages import Boundary, Contextual, Everyone, Itself, Local, Stage
 
 __all__ = [
     "BYOL",

@@ -11,8 +11,9 @@ import yaml
 from pydantic import ValidationError
 
 from connr.errors import InputError
+from connr.recipe.recipe import Recipe
 from connr.recipe.section import Section
-from connr.recipe.sections import GroupStage, Recipe, Stage
+from connr.recipe.stages import GroupStage, Stage
 
 
 class RecipeError(InputError):
