@@ -14,6 +14,8 @@ from torch import Tensor
 
 from connr.data.ahead import read_ahead
 from connr.data.image_set import UNLABELLED, ImageSet, Skipped
+from connr.data.jpeg import read_small_jpeg
+from connr.data.pixels import resized
 from connr.data.room import Kept, Room, claimed, key, recalled, remember, settle, stored
 from connr.data.rows import Rows
 from connr.errors import InputError
@@ -141,6 +143,8 @@ def read_picture(path: Path, size: int, channels: int) -> UInt8[Tensor, "c s s"]
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return "not a regular file"
+        if (found := read_small_jpeg(path, size, channels)) is not None:
+            return resized(found.unsqueeze(0), size)[0]
         with Image.open(path) as picture:
             pixels = picture.width * picture.height
             if Image.MAX_IMAGE_PIXELS and pixels > Image.MAX_IMAGE_PIXELS:  # Pillow itself refuses only twice as many
