@@ -74,7 +74,7 @@ def of_step(found: dict[str, Any]) -> Iterator[Line]:
 
 
 def of_contextual(found: list[dict[str, Any]]) -> Iterator[Line]:
-    targets = {256: (0.95, "never slower"), 4096: (10, "≥ 10×")}
+    targets = {256: (1, "never slower"), 4096: (10, "≥ 10×")}
     for row in found:
         faster = row["dense"]["times_faster"]
         figure = f"{row['milliseconds']:.1f} ms; {faster:.1f}× the dense {spread(row['dense']['all'], 1)}"
@@ -107,7 +107,10 @@ def of_kmeans(found: list[dict[str, Any]]) -> Iterator[Line]:
             f"inertia × {row[peer]['inertia_ratio']:.4f}"
             for peer in ("scikit-learn", "faiss")
         )
-        yield Line(f"{row['n']:,} × {row['d']}, {row['k']} clusters", f"{row['seconds']:.2f} s; {peers}")
+        target = "≥ 5× scikit-learn" if row["n"] >= 60_000 else ""
+        met = row["scikit-learn"]["times_faster"] >= 5 if target else None
+        why = "it is bound by the product of points and centroids"
+        yield Line(f"{row['n']:,} × {row['d']}, {row['k']} clusters", f"{row['seconds']:.2f} s; {peers}", target, met, why)
 
 
 def of_predict(found: list[dict[str, Any]]) -> Iterator[Line]:
@@ -175,6 +178,13 @@ BENCHMARKS = {
         "Ten starts each; how many times faster ours is, and our inertia over theirs.",
         ["--rounds", "2", "--sizes", "10000x256x10", "10000x256x100", "60000x256x10"],
         ["--rounds", "1", "--sizes", "300x8x3"],
+        of_kmeans,
+    ),
+    "kmeans-200": Benchmark(
+        "k-means with 200 clusters",
+        "Not part of `make bench`, as scikit-learn takes a minute a round.",
+        ["--rounds", "3", "--sizes", "60000x256x200"],
+        ["--rounds", "1", "--sizes", "300x8x5"],
         of_kmeans,
     ),
     "predict": Benchmark(
@@ -289,7 +299,7 @@ def page(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-LEFT_OUT = ("neighbours-growth",)  # unless asked for
+LEFT_OUT = ("neighbours-growth", "kmeans-200")  # unless asked for
 MARKS = {None: "", True: "met", False: "**missed**"}
 
 
