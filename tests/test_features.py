@@ -161,3 +161,37 @@ def test_draws_have_the_distributions_that_are_asked_for():
     assert float(drawn.kept.float().mean()) == pytest.approx(0.75, abs=0.01)
     again = views.draw(4000, (8, 50), generator())
     assert all(torch.equal(one, other) for one, other in zip(drawn, again, strict=True))
+
+
+def parquet(path, **columns):
+    pq = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    pq.write_table(pyarrow.table(columns), path)
+    return path
+
+
+def test_rows_of_unequal_length_are_refused_though_their_sum_fits(tmp_path):
+    ragged = [[1.0, 2.0], [3.0], [4.0, 5.0, 6.0]]
+    with pytest.raises(InputError, match="not all of one length"):
+        open_features(parquet(tmp_path / "x.parquet", features=ragged))
+    import pyarrow
+
+    empty = parquet(tmp_path / "y.parquet", features=pyarrow.array([], pyarrow.list_(pyarrow.float32())))
+    with pytest.raises(InputError, match="it has no rows"):
+        open_features(empty)
+
+
+def test_a_missing_label_is_no_class(tmp_path):
+    rows = [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]
+    found = open_features(parquet(tmp_path / "x.parquet", features=rows, label=[7, None, 9]))
+    assert (found.labels.tolist(), found.class_names) == ([0, -1, 1], ["7", "9"])
+    np.savez(tmp_path / "x.npz", features=np.array(rows), labels=np.array([2.0, np.nan, 1.0]))
+    found = open_features(tmp_path / "x.npz")
+    assert (found.labels.tolist(), found.class_names) == ([1, -1, 0], ["1", "2"])
+
+
+def test_class_names_are_a_list(tmp_path):
+    np.savez(tmp_path / "x.npz", features=np.zeros((3, 2)), labels=np.zeros(3, int), class_names=np.array("abc"))
+    with pytest.raises(InputError, match=r"class_names of .* have shape \[\]"):
+        open_features(tmp_path / "x.npz")

@@ -58,8 +58,14 @@ def test_threads_that_read_one_file_do_not_mix_their_rows(rows, in_file):
 def test_a_file_cut_short_is_named(in_file):
     with open(in_file.path, "r+b") as file:
         file.truncate(100)
-    with pytest.raises(OSError, match=r"cut short.*rows"):
+    with pytest.raises(InputError, match=r"rows.* cut short; add --resume"):
         in_file[slice(None)]
+
+
+def test_a_file_that_is_gone_is_named(in_file):
+    in_file.path.unlink()
+    with pytest.raises(InputError, match=r"rows.* is gone; add --resume"):
+        in_file[0]
 
 
 def test_parts_are_all_rows_in_order(rows, in_file):
@@ -92,7 +98,7 @@ def test_a_batch_is_read_while_the_one_before_is_used(in_file):
 def test_a_fault_of_the_disk_reaches_whoever_asked_for_the_batch(in_file):
     with open(in_file.path, "r+b") as file:
         file.truncate(100)
-    with pytest.raises(OSError, match="cut short"):
+    with pytest.raises(InputError, match="cut short"):
         list(fetched(in_file, batches(50, 8, 0, 0), slice(None), CPU))
 
 

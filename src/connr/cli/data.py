@@ -59,7 +59,7 @@ def show_data(
     labels_from_folders: Annotated[bool, typer.Option(help="Write the names of the subfolders beside the images.")] = False,
 ) -> None:
     """Draws images as the run will see them, and views of each in both stages: to look at before training for hours."""
-    from connr import recipe as recipes
+    from connr import pretrained
     from connr.data import open_for
     from connr.data.named import named_in
     from connr.report.views import view_sheet
@@ -70,7 +70,7 @@ def show_data(
     if not out.parent.is_dir():
         raise InputError(f"--out {out}: there is no folder {out.parent}.")
     asked = (settings or []) + (["data.labels_from_folders=true"] if labels_from_folders else [])
-    r = recipes.load(recipe or named_in(data) or "photos", asked)
+    r = pretrained.chosen(recipe or named_in(data) or "photos", asked)
     if r.takes_features:
         raise InputError("rows of features are no images to be shown.")
     images = open_for(r, data, labels_from_folders=r.data.labels_from_folders)

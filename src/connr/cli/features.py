@@ -18,7 +18,7 @@ def features(
     ],
     out: Annotated[Path, typer.Option(help="A .npz, .npy or .parquet file.")],
     weights: Annotated[str | None, typer.Option(help="A file of weights, or `random`; default the network's own.")] = None,
-    size: Annotated[int | None, typer.Option(help="Pixels a side; default what the network was made for.")] = None,
+    size: Annotated[int | None, typer.Option(min=8, help="Pixels a side; default what the network was made for.")] = None,
     labels_from_folders: Annotated[bool, typer.Option(help="The names of the subfolders go with them as labels.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if it is there.")] = False,
     device: Device = "auto",
@@ -28,7 +28,7 @@ def features(
 
     embedding.check_out(out, overwrite)
     settings = [f"backbone.weights={weights}"] if weights else []
-    r = embedding.recipe_for(backbone, settings + ([f"data.size={size}"] if size else []))
+    r = embedding.recipe_for(backbone, settings + ([f"data.size={size}"] if size is not None else []))
     notes = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
     with Progress(console=notes, transient=True, disable=not notes.is_terminal) as bar:
         task = bar.add_task("features")

@@ -1,9 +1,11 @@
 """Pictures decoded ahead by threads, in order, in bounded memory."""
 
 import os
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -28,11 +30,21 @@ def read_ahead(
         return [(name, read(path)) for name, path in some]
 
     try:
-        while some := list(islice(source, AT_ONCE)):
-            pending.append(pool.submit(read_some, some))
-            if len(pending) * AT_ONCE >= ahead:
+        with quiet_pillow():
+            while some := list(islice(source, AT_ONCE)):
+                pending.append(pool.submit(read_some, some))
+                if len(pending) * AT_ONCE >= ahead:
+                    yield from pending.popleft().result()
+            while pending:
                 yield from pending.popleft().result()
-        while pending:
-            yield from pending.popleft().result()
     finally:  # also when whoever reads has stopped
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Inside, Pillow does not warn of what it reads in spite of its faults. To be put around threads, not into them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        warnings.filterwarnings("ignore", ".* image format is deprecated", DeprecationWarning)
+        yield

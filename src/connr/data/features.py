@@ -51,9 +51,12 @@ def open_features(data: Any) -> ImageSet:
         raise InputError(f"{path} has no `features`; it holds: {', '.join(arrays) or 'nothing'}.")
     labels = arrays.get("labels", arrays.get("label"))
     names = arrays.get("names", arrays.get("name", arrays.get("path")))
-    class_names = [str(name) for name in arrays.get("class_names", [])]
+    named = arrays.get("class_names", np.array([]))
+    if named.ndim != 1:
+        raise InputError(f"class_names of {path} have shape {list(named.shape)}, should be one for each label.")
+    class_names = [str(name) for name in named]
     if labels is not None and not np.issubdtype(labels.dtype, np.integer):
-        texts = np.array(["" if label is None else str(label) for label in labels])
+        texts = np.array([_as_text(label) for label in labels.ravel()])
         class_names = sorted(set(texts.tolist()) - {""})
         labels = np.array([class_names.index(text) if text else UNLABELLED for text in texts.tolist()], dtype=np.int64)
     return _checked(arrays["features"], labels, names, class_names, str(path), str(path.resolve()))
@@ -73,21 +76,36 @@ def _read_numpy(path: Path) -> dict[str, NDArray[Any]]:
 def _read_parquet(path: Path) -> dict[str, NDArray[Any]]:
     try:
         import pyarrow
+        import pyarrow.compute
         import pyarrow.parquet
     except ImportError as fault:
         raise InputError('Parquet needs pyarrow: pip install "connr[parquet]".') from fault
     try:
         table = pyarrow.parquet.read_table(path)
-        found = {name: table.column(name).to_numpy() for name in table.column_names if name != "features"}
+        found = {name: _plain(table.column(name)) for name in table.column_names if name != "features"}
         if "features" in table.column_names:
             column = table.column("features").combine_chunks()
-            flat = column.flatten().to_numpy(zero_copy_only=False)
-            if column.null_count or len(flat) % max(1, len(column)):
-                raise ValueError("the rows of `features` are not all of one length")
-            found["features"] = flat.reshape(len(column), -1)
+            widths = pyarrow.compute.list_value_length(column).unique().to_pylist()
+            if len(widths) != 1 or widths[0] is None:
+                raise ValueError("the rows of `features` are not all of one length" if len(column) else "it has no rows")
+            found["features"] = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), widths[0])
         return found
     except Exception as fault:  # pyarrow's many kinds
         raise InputError(f"{path} cannot be read as a table with a column `features` of lists of numbers: {fault}") from fault
+
+
+def _plain(column: Any) -> NDArray[Any]:
+    """A column; where some of it is missing as objects, as numpy would make floats of integers and NaN of what is missing."""
+    if column.null_count == 0:
+        return np.asarray(column.to_numpy())
+    return np.array(column.to_pylist(), dtype=object)
+
+
+def _as_text(label: Any) -> str:
+    """A label as it is written; empty for a missing one."""
+    if label is None or label != label:
+        return ""
+    return str(int(label)) if isinstance(label, float | np.floating) and float(label).is_integer() else str(label)
 
 
 def _checked(

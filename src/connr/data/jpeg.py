@@ -1,6 +1,6 @@
 """JPEG pictures not much larger than they are wanted, by torchvision's decoder: it lets go of Python's lock.
 
-On 2 cores 64-px photos are decoded 6 times as fast as by Pillow, whose Python takes longer than its decoding and makes two
+A loop over 64-px photos reads twice as many a second as with Pillow, whose Python takes longer than its decoding and makes two
 threads slower than one (`benchmarks/decode.py`). Larger ones are left to Pillow, which can decode at a fraction of the size.
 """
 
@@ -8,10 +8,13 @@ import struct
 from pathlib import Path
 
 import torch
+import torchvision  # noqa: F401 - brings the operator
 from jaxtyping import UInt8
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg
 
+# Not `torchvision.io.decode_jpeg`, which warns since 0.29 that it will go; where the operator is gone too, Pillow reads all.
+DECODE = getattr(torch.ops.image, "decode_jpeg", None)
+MODES = {1: 1, 3: 3}  # channels -> torchvision's GRAY and RGB
 SMALL = 1 << 20  # bytes of a file
 FRACTION = 4  # from so many times the size wanted, Pillow decodes at half the size or less
 START, END_OF_HEADER = b"\xff\xd8\xff", 0xDA
@@ -28,6 +31,8 @@ def read_small_jpeg(path: Path, size: int, channels: int) -> UInt8[Tensor, "c h 
     Raises:
         OSError: the file cannot be read.
     """
+    if DECODE is None:
+        return None
     with open(path, "rb") as file:
         if file.read(3) != START:
             return None
@@ -37,9 +42,8 @@ def read_small_jpeg(path: Path, size: int, channels: int) -> UInt8[Tensor, "c h 
     height, width, components = frame
     if components not in (1, 3) or not 0 < min(height, width) < FRACTION * size or max(height, width) > 16 * FRACTION * size:
         return None
-    mode = ImageReadMode.RGB if channels == 3 else ImageReadMode.GRAY
     try:
-        found: Tensor = decode_jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8), mode, apply_exif_orientation=True)
+        found: Tensor = DECODE(torch.frombuffer(bytearray(content), dtype=torch.uint8), MODES[channels], True)  # upright
     except RuntimeError:  # Pillow will say what is wrong with it
         return None
     return found

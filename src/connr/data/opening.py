@@ -31,7 +31,7 @@ def open_for(
     if not r.takes_features:
         if holds_features(data):
             what = data if isinstance(data, str | Path) else "the array"
-            raise InputError(f"{what} holds rows of features, and the recipe is for images; add --recipe features.")
+            raise InputError(f"{what} holds rows of features, and this takes images; the recipe features clusters such rows.")
         room = Room(r.data.resident_gib, cache)
         return open_images(
             data,

@@ -1,13 +1,15 @@
 """Where images lie: in memory, as one tensor, or in a file. Whoever reads them cannot tell."""
 
-import errno
 import math
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+
+from connr.errors import InputError
 
 
 @runtime_checkable
@@ -42,7 +44,7 @@ class Stored:
         shape: (n, ...).
 
     Raises:
-        OSError: while reading, the file is gone or shorter than it was.
+        InputError: while reading, the file is gone or shorter than it was.
     """
 
     device = torch.device("cpu")
@@ -70,16 +72,25 @@ class Stored:
         found = torch.empty((sum(count for _, count in runs), *self.shape[1:]), dtype=self.dtype)
         a_row, place = math.prod(self.shape[1:]) * self.dtype.itemsize, 0
         content = memoryview(found.view(-1).view(torch.uint8).numpy().data)
-        with open(self.path, "rb", buffering=0) as file:
+        with self._opened() as file:
             for first, count in runs:
                 file.seek(first * a_row)
                 end = place + count * a_row
                 while place < end:  # a read may end early
                     read = file.readinto(content[place:end])
                     if not read:
-                        raise OSError(errno.EIO, "has been cut short", str(self.path))
+                        raise self._lost("has been cut short")
                     place += read
         return found
+
+    def _opened(self) -> FileIO:
+        try:
+            return FileIO(self.path)
+        except FileNotFoundError as fault:
+            raise self._lost("is gone") from fault
+
+    def _lost(self, how: str) -> InputError:
+        return InputError(f"{self.path}, which this run reads its images from, {how}; add --resume, and it is made again.")
 
 
 def parts(rows: Rows, at_a_time: int, share: slice = slice(None)) -> Iterator[Tensor]:
