@@ -327,7 +327,7 @@ def test_features_are_written_fitted_predicted_reported_exported(coloured, tmp_p
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["fit", "f.npz", "--clusters", "3", "--recipe", "photos"], "holds rows of features, and the recipe is for images"),
+        (["fit", "f.npz", "--clusters", "3", "--recipe", "photos"], "holds rows of features, and this takes images"),
         (["fit", "digits", "--clusters", "3", "--recipe", "features"], "is not there: features are an .npz"),
         (["fit", "f.npz", "--clusters", "3", "--labels-from-folders"], "features are in no folders"),
         (["fit", "f.npz", "--clusters", "31"], "clusters=31 is more than the 30"),
