@@ -4,24 +4,19 @@ python benchmarks/features.py --seeds 5 [--first-seed 0] [--set KEY=VALUE ...] [
 """
 
 import argparse
-import json
-import platform
-import statistics
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from over_seeds import tell
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
-from connr import __version__, metrics, recipe, run
+from connr import metrics, recipe, run
 from connr.data import open_for
-
-SCORES = ("acc", "nmi", "ari", "seconds")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,18 +47,8 @@ def main() -> None:
             rows.setdefault(name, []).append({**metrics.scores(digits.target, clusters), "seconds": time.monotonic() - began})
         print(f"seed {seed}: " + ", ".join(f"{name} {found[-1]['acc']:.4f}" for name, found in rows.items()), flush=True)
 
-    print(f"\n{len(x):,} rows of {x.shape[1]} numbers, seeds {seeds[0]}-{seeds[-1]};")
-    print(f"connr {__version__}, torch {torch.__version__},")
-    print(f"{torch.get_num_threads()} threads, {platform.machine()}, Python {platform.python_version()}\n")
-    print("| method | ACC | NMI | ARI | seconds |\n|---|---|---|---|---|")
-    summary: dict[str, Any] = {}
-    for name, scores in rows.items():
-        columns = {key: [one[key] for one in scores] for key in SCORES}
-        summary[name] = {key: (statistics.mean(v), statistics.stdev(v) if len(v) > 1 else 0.0) for key, v in columns.items()}
-        cells = [f"{mean:.3f} ± {std:.3f}" for mean, std in list(summary[name].values())[:3]]
-        print(f"| {name} | {' | '.join(cells)} | {summary[name]['seconds'][0]:.1f} |")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(summary, indent=2) + "\n")
+    print(f"\n{len(x):,} rows of {x.shape[1]} numbers,")
+    tell(rows, seeds, arguments.json)
 
 
 def connr(x: np.ndarray, seed: int, settings: list[str]) -> torch.Tensor:

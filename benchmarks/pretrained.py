@@ -6,28 +6,23 @@ python benchmarks/pretrained.py --data fashion-mnist.npz --seeds 5 [--first-seed
 """
 
 import argparse
-import json
-import platform
-import statistics
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from over_seeds import tell
 from sklearn.cluster import KMeans, SpectralClustering
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
-from connr import __version__, metrics, recipe, run
+from connr import metrics, recipe, run
 from connr.data import ImageSet, open_images
 from connr.run_folder import RunFolder
-
-SCORES = ("acc", "nmi", "ari", "seconds")
 
 
 def half(whole: ImageSet, classes: list[int], per_class: int) -> ImageSet:
@@ -102,25 +97,15 @@ def main() -> None:
     whole = open_images(arguments.data, 28, 1)
     pretrain, rest = (half(whole, classes, arguments.per_class) for classes in ([0, 2, 4, 6, 8], [1, 3, 5, 7, 9]))
     rows: dict[str, list[dict[str, float]]] = {}
-    for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+    for seed in seeds:
         found = one_seed(pretrain, rest, seed, arguments.epochs, arguments.set)
         for name, scores in found.items():
             rows.setdefault(name, []).append(scores)
         print(f"seed {seed}: " + ", ".join(f"{name} {scores['acc']:.4f}" for name, scores in found.items()), flush=True)
 
     print(f"\nbackbone on {len(pretrain):,} images of the even classes, {len(rest):,} of the odd ones clustered;")
-    last = arguments.first_seed + arguments.seeds - 1
-    print(f"seeds {arguments.first_seed}-{last}; connr {__version__}, torch {torch.__version__},")
-    print(f"{torch.get_num_threads()} threads, {platform.machine()}, Python {platform.python_version()}\n")
-    print("| method | ACC | NMI | ARI | seconds |\n|---|---|---|---|---|")
-    summary: dict[str, Any] = {}
-    for name, scores in rows.items():
-        columns = {key: [one[key] for one in scores] for key in SCORES}
-        summary[name] = {key: (statistics.mean(x), statistics.stdev(x) if len(x) > 1 else 0.0) for key, x in columns.items()}
-        cells = [f"{mean:.3f} ± {std:.3f}" for mean, std in list(summary[name].values())[:3]]
-        print(f"| {name} | {' | '.join(cells)} | {summary[name]['seconds'][0]:.1f} |")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(summary, indent=2) + "\n")
+    tell(rows, seeds, arguments.json)
 
 
 if __name__ == "__main__":

@@ -68,22 +68,38 @@ class RunFolder:
             InputError: as `check`; or a run is going on in it; or it cannot be written to.
         """
         self.check(resume)
-        try:
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / LOCK, timeout=0)
-            lock.acquire()
-        except Timeout:
-            raise InputError(f"a run is going on in {self.path}; wait for its end, or choose another --out.") from None
-        except OSError as fault:
-            raise InputError(f"{self.path} cannot be written to: {fault.strerror}; choose another --out.") from fault
-        try:
+        with locked(self.path, "a run is going on in", "choose another --out"):
             self.check(resume)  # another run may have come and gone since
+            self.checkpoints.mkdir(exist_ok=True)
             for draft in (*self.path.glob(".*.tmp"), *self.checkpoints.glob(".*.tmp"), self.pixels):
                 shutil.rmtree(draft) if draft.is_dir() else draft.unlink(missing_ok=True)  # what a killed run left
             write_text(self.recipe, recipe)
             yield
-        finally:
-            lock.release()
+
+
+@contextmanager
+def locked(folder: Path, busy: str, way_out: str) -> Iterator[None]:
+    """Inside, the folder, made if it is not there, is this process's alone.
+
+    Args:
+        busy: what another process does there: "... in" or "... into".
+        way_out: besides waiting for its end.
+
+    Raises:
+        InputError: another process has it, or it cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK, timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise InputError(f"{busy} {folder}; wait for its end, or {way_out}.") from None
+    except OSError as fault:
+        raise InputError(f"{folder} cannot be written to: {fault.strerror}; {way_out}.") from fault
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def differences(before: str, after: str) -> str:

@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 
 from connr.data.image_set import Skipped
 from connr.data.rows import Rows, Stored
-from connr.errors import InputError
-from connr.run_folder import replacing, write_text
+from connr.run_folder import locked, replacing, write_text
 
 GIB = 2**30
 
@@ -111,17 +109,7 @@ def claimed(cache: Path) -> Iterator[None]:
     Raises:
         InputError: one does, or the cache cannot be written to.
     """
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(cache / ".lock", timeout=0)
-        lock.acquire()
-    except Timeout:
-        raise InputError(f"another process is decoding into {cache}; wait for its end.") from None
-    except OSError as fault:
-        raise InputError(f"{cache} cannot be written to: {fault.strerror}.") from fault
-    try:
+    with locked(cache, "another process is decoding into", "choose another --out"):
         for draft in cache.glob(".*.tmp"):
             draft.unlink(missing_ok=True)
         yield
-    finally:
-        lock.release()

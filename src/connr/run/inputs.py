@@ -11,13 +11,12 @@ from connr import experiment, frozen
 from connr.backbones import Backbone
 from connr.data import ImageSet, Rows, Stored, parts
 from connr.data.features import scaling
+from connr.data.image_set import AT_A_TIME
 from connr.data.neighbouring import WithNeighbours, nearest_rows
 from connr.data.rows import size_in_bytes
 from connr.errors import InputError
 from connr.recipe import Pretrained, Recipe
 from connr.training import Listener
-
-AT_A_TIME = 4096  # rows that are read together
 
 
 class Inputs(NamedTuple):
