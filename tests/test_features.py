@@ -148,7 +148,9 @@ def test_a_row_is_mixed_with_the_neighbours_that_the_recipe_names(rows, neighbou
         assert near == by_oracle[:4]
 
 
-@pytest.mark.parametrize(("n", "share", "found"), [(1797, 0.2, 35), (200, 0.2, 4), (12, 0.2, 1), (200, None, 35), (12, None, 11)])
+@pytest.mark.parametrize(
+    ("n", "share", "found"), [(1797, 0.2, 35), (200, 0.2, 4), (12, 0.2, 1), (200, None, 35), (12, None, 11)]
+)
 def test_no_more_neighbours_than_a_share_of_a_cluster(n, share, found):
     r = recipe.load("features", ["feature_views.neighbours=35"], clusters=10)
     r = recipe.check({**r.model_dump(), "feature_views": {**r.feature_views.model_dump(), "cluster_share": share}}, "here")
