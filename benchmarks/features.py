@@ -15,8 +15,9 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
-from connr import metrics, recipe, run
+from connr import experiment, metrics, recipe, run
 from connr.data import open_for
+from connr.data.features import scaling
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,6 +48,7 @@ def main() -> None:
             rows.setdefault(name, []).append({**metrics.scores(digits.target, clusters), "seconds": time.monotonic() - began})
         print(f"seed {seed}: " + ", ".join(f"{name} {found[-1]['acc']:.4f}" for name, found in rows.items()), flush=True)
 
+    purities(x, torch.from_numpy(digits.target))
     print(f"\n{len(x):,} rows of {x.shape[1]} numbers,")
     tell(rows, seeds, arguments.json, "ConNR")
 
@@ -54,6 +56,17 @@ def main() -> None:
 def connr(x: np.ndarray, seed: int, settings: list[str]) -> torch.Tensor:
     r = recipe.load("features", settings, clusters=10, seed=seed)
     return run.fit(r, open_for(r, x)).assigned.clusters
+
+
+def purities(x: np.ndarray, labels: torch.Tensor) -> None:
+    """Prints the share of the neighbours that a row may be mixed with that have its own label."""
+    rows = torch.from_numpy(x)
+    mean, std = (torch.tensor(one) for one in scaling(rows, by_column=False))
+    print("\n| purity of the k nearest | k = 10 | k = 20 | k = 40 |\n|---|---|---|---|")
+    for kind in ("euclidean", "local", "contextual"):
+        settings = [[f"feature_views.neighbourhood={kind}", f"feature_views.neighbours={k}"] for k in (10, 20, 40)]
+        found = [experiment.neighbours_of(recipe.load("features", each))((rows - mean) / std) for each in settings]
+        print(f"| {kind} | {' | '.join(f'{metrics.purity(labels, near):.3f}' for near in found)} |")
 
 
 if __name__ == "__main__":

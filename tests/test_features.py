@@ -5,7 +5,7 @@ import oracles
 import pytest
 import torch
 
-from connr import experiment, recipe, run
+from connr import recipe, run
 from connr.augment import FeatureViews
 from connr.data.features import holds_features, open_features, scaling
 from connr.data.neighbouring import WithNeighbours, nearest_rows

@@ -74,8 +74,8 @@ class Augment(Section):
 class FeatureViews(Section):
     """Random views of rows of features; see `connr.augment.FeatureViews`. 0 switches a part off.
 
-    `mix`: from how much to how much a row moves towards one of its `neighbours` nearest rows of the whole data: `euclidean`, or
-    with the normalised rows on the sphere `local` by cosine (Eq. 2) or `contextual` (Eqs. 3-7, with k1, k2 and alpha).
+    `mix`: from how much to how much a row moves towards one of its `neighbours` nearest rows of the whole data, by Euclid; or,
+    with the normalised rows on the sphere, `local` by cosine (Eq. 2) or `contextual` (Eqs. 3-7, with k1, k2 and alpha).
     `cluster_share`: there are at most so many of them for each row of a cluster of mean size, n / clusters.
     `scale`: rows are centred, then divided by one number for all columns, as features of one network have the same unit, or
     by one for each of the `columns`, which may have units of their own.
