@@ -4,6 +4,7 @@ import os
 import stat
 from collections.abc import Iterator
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ def read_folder(
     Raises:
         InputError: there is no picture, or more of them than that cannot be read.
     """
-    paths = sorted(pictures(folder, leave_out))
+    paths = sorted(pictures(folder, leave_out), key=attrgetter("parts"))
     if not paths:
         raise InputError(f"{folder} holds no pictures (.jpg, .png, .webp, ...), in no subfolder either.")
     images, names, skipped = read_pictures(folder, paths, square, threads, room, unreadable_at_most)
