@@ -1,7 +1,7 @@
 """JPEG pictures not much larger than they are wanted, by torchvision's decoder: it lets go of Python's lock.
 
-Much larger ones are left to Pillow, which can decode at a fraction of the size. `benchmarks/decode.py` sets both beside the loader
-of torchvision, which reads all by Pillow.
+Much larger ones are left to Pillow, which can decode at a fraction of the size. `benchmarks/decode.py` sets both beside
+torchvision's loader, which reads all by Pillow.
 """
 
 import struct
