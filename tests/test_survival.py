@@ -319,11 +319,12 @@ def test_a_name_that_is_not_utf8_is_refused_before_any_work(digits, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_a_signal_while_pictures_are_read_ends_it_and_leaves_nothing_half(tmp_path):
     """Neither files nor threads; and the same command then reads them all."""
     pictures, out = tmp_path / "pictures", tmp_path / "run"
     pictures.mkdir()
-    Image.linear_gradient("L").resize((2500, 2500)).save(pictures / "000.jpg", progressive=True)
+    Image.linear_gradient("L").resize((2000, 2000)).save(pictures / "000.jpg", progressive=True)
     for index in range(1, 100):
         os.link(pictures / "000.jpg", pictures / f"{index:03d}.jpg")
     settings = [word for setting in (*fuzz.FAST, "data.resident_gib=0") for word in ("--set", setting)]
