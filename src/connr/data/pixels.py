@@ -16,8 +16,9 @@ def resized(images: UInt8[Tensor, "n c h w"], size: int, interpolation: str = "b
     square = images[:, :, top : top + side, left : left + side]
     if side == size:
         return square.contiguous()
-    chunks = square.contiguous().split(1024)
-    return torch.cat([F.interpolate(chunk, (size, size), mode=interpolation, antialias=True) for chunk in chunks])
+    # In the layout they came in: with a pixel's channels side by side, as decoders leave them, it takes a third of the time.
+    small = [F.interpolate(part, (size, size), mode=interpolation, antialias=True) for part in square.split(1024)]
+    return torch.cat(small).contiguous()
 
 
 def brought_to(square: Square, images: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "n d s s"]:
