@@ -100,6 +100,15 @@ class Counting(Listener):
         self.steps += 1
 
 
+@pytest.fixture
+def ctrl_c():
+    """SIGINT as in a terminal: a shell starts what runs in the background with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_without_a_folder_ctrl_c_is_what_it_always_was(digits):
     with pytest.raises(KeyboardInterrupt):
         run.fit(recipe.load("digits", SETTINGS), digits, listener=After(3, signal.SIGINT), device="cpu")
