@@ -186,7 +186,7 @@ BENCHMARKS = {
     "augment": Benchmark("Augmentation", "", ["--size", "32", "--batch", "256"], ["--size", "32", "--batch", "8"], of_augment),
     "augment-sizes": Benchmark(
         "Augmentation by size and batch",
-        "What a view costs does not grow with the batch.",
+        "What a view costs; it should not grow with the batch.",
         ["--size", "32", "96", "224", "--batch", "16", "64", "256", "--peers", "connr", "--rounds", "3"],
         ["--size", "8", "16", "--batch", "2", "4", "--peers", "connr", "--rounds", "1"],
         of_augment_by_batch,
