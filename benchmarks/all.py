@@ -12,6 +12,7 @@ import json
 import math
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -150,6 +151,34 @@ def of_augment(found: dict[str, Any]) -> Iterator[Line]:
         yield Line("the same with `torch.compile`", f"{faster:.1f}×", "≥ 15×", faster >= 15, why)
 
 
+def of_augment_by_batch(found: list[dict[str, Any]]) -> Iterator[Line]:
+    for size in sorted({row["size"] for row in found}):
+        costs = {row["batch"]: 1e6 / row["views_per_second"]["connr"] for row in found if row["size"] == size}
+        told = ", ".join(f"batch {batch}: {cost:,.0f}" for batch, cost in sorted(costs.items()))
+        falls = costs[max(costs)] <= 1.05 * min(costs.values())
+        why = "the views of the larger batch leave the processor's caches"
+        yield Line(f"µs a view of {size} px", told, "the largest within 5 % of the least", falls, why)
+
+
+def of_decode(found: list[dict[str, Any]]) -> Iterator[Line]:
+    for row in found:
+        rates, faster = row["images_per_second"], row["times_faster"]
+        name = f"{row['images']:,} JPEGs of {row['side']} px to {row['size']} px"
+        figure = (
+            f"{rates['connr']:,.0f} images/s, torchvision {rates['torchvision']:,.0f}: "
+            f"{statistics.median(faster):.2f}× {spread(faster)}; {row['grey_levels_apart']:.1f} grey levels apart"
+        )
+        why = "both decode by libjpeg-turbo on every core"
+        yield Line(name, figure, "≥ 1×", statistics.median(faster) >= 1, why)
+
+
+def of_fuzz(found: dict[str, Any]) -> Iterator[Line]:
+    read = found["reasons"]["read"]
+    figure = f"{read:,} read, {sum(found['reasons'].values()) - read:,} left out with a reason; {found['seconds']:.0f} s"
+    name = f"{found['files']:,} files, {found['mutated']:,} of them mutated"
+    yield Line(name, figure, "each counted once", not found["wrong"], "; ".join(found["wrong"]))
+
+
 def of_digits(found: dict[str, dict[str, tuple[float, float]]]) -> Iterator[Line]:
     for method, row in found.items():
         scores = ", ".join(f"{name.upper()} {row[name][0]:.3f} ± {row[name][1]:.3f}" for name in ("acc", "nmi", "ari"))
@@ -172,6 +201,27 @@ BENCHMARKS = {
         of_step,
     ),
     "augment": Benchmark("Augmentation", "", ["--size", "32", "--batch", "256"], ["--size", "32", "--batch", "8"], of_augment),
+    "augment-sizes": Benchmark(
+        "Augmentation by size and batch",
+        "What a view costs does not grow with the batch.",
+        ["--size", "32", "96", "224", "--batch", "16", "64", "256", "--peers", "connr", "--rounds", "3"],
+        ["--size", "8", "16", "--batch", "2", "4", "--peers", "connr", "--rounds", "1"],
+        of_augment_by_batch,
+    ),
+    "decode": Benchmark(
+        "Reading pictures",
+        "A folder of JPEGs into images, beside torchvision's `ImageFolder` in a `DataLoader` with as many workers.",
+        ["--side", "64", "224", "224", "--size", "64", "64", "224", "--count", "2000", "--rounds", "3"],
+        ["--side", "16", "--size", "8", "--count", "20", "--rounds", "1"],
+        of_decode,
+    ),
+    "fuzz": Benchmark(
+        "Broken pictures",
+        "Through `connr fit`: it ends well, and every file is in assignments.csv or in skipped.csv, once.",
+        [],
+        ["--files", "40"],
+        of_fuzz,
+    ),
     "contextual": Benchmark(
         "Contextual neighbours of a batch",
         "Against Eqs. 3–7 as they are written, in dense matrices and with `topk`, and k-reciprocal re-ranking (Zhong et al.).",

@@ -48,7 +48,7 @@ def main() -> None:
         print(f"seed {seed}: " + ", ".join(f"{name} {found[-1]['acc']:.4f}" for name, found in rows.items()), flush=True)
 
     print(f"\n{len(x):,} rows of {x.shape[1]} numbers,")
-    tell(rows, seeds, arguments.json)
+    tell(rows, seeds, arguments.json, "ConNR")
 
 
 def connr(x: np.ndarray, seed: int, settings: list[str]) -> torch.Tensor:

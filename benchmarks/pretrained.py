@@ -105,7 +105,7 @@ def main() -> None:
         print(f"seed {seed}: " + ", ".join(f"{name} {scores['acc']:.4f}" for name, scores in found.items()), flush=True)
 
     print(f"\nbackbone on {len(pretrain):,} images of the even classes, {len(rest):,} of the odd ones clustered;")
-    tell(rows, seeds, arguments.json)
+    tell(rows, seeds, arguments.json, "ConNR, frozen")
 
 
 if __name__ == "__main__":

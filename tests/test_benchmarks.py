@@ -12,7 +12,9 @@ ALL = Path(__file__).parent.parent / "benchmarks" / "all.py"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["step", "step-bf16", "contextual", "neighbours", "kmeans", "predict"])
+@pytest.mark.parametrize(
+    "name", ["step", "step-bf16", "contextual", "neighbours", "kmeans", "predict", "augment-sizes", "decode", "fuzz"]
+)
 def test_a_benchmark_runs_and_is_told(name, tmp_path):
     if name == "kmeans":
         pytest.importorskip("faiss")

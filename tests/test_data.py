@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from connr.data import batches, open_images
+from connr.data.pixels import resized
 from connr.errors import InputError
 from connr.run_folder import RunFolder, write_text
 
@@ -228,3 +229,12 @@ def test_an_epoch_visits_each_image_at_most_once_in_an_order_of_its_own():
     assert not torch.equal(epochs[0], epochs[1])
     assert torch.equal(epochs[3], torch.cat(list(batches(103, 10, seed=1, epoch=3))))
     assert not torch.equal(epochs[3], torch.cat(list(batches(103, 10, seed=2, epoch=3))))
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("shape", [(2, 40, 57, 3), (1, 33, 20, 1), (2, 16, 16, 3)])
+def test_resizing_does_not_depend_on_the_layout(shape, interpolation):
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)).permute(0, 3, 1, 2)
+    found = resized(pixels, 16, interpolation)
+    assert found.is_contiguous()
+    assert torch.equal(found, resized(pixels.contiguous(), 16, interpolation))

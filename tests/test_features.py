@@ -1,13 +1,17 @@
 """Ready-made features as data: reading them, their views, fits on them and what is done with those."""
 
 import numpy as np
+import oracles
 import pytest
 import torch
 
+from connr import experiment, recipe, run
 from connr.augment import FeatureViews
 from connr.data.features import holds_features, open_features, scaling
 from connr.data.neighbouring import WithNeighbours, nearest_rows
 from connr.errors import InputError
+from connr.run.inputs import inputs_of
+from connr.training import Listener
 
 
 @pytest.fixture
@@ -118,6 +122,42 @@ def test_a_row_comes_with_its_views_and_its_neighbours(rows, views):
         for at, row in zip(numbers, source[index], strict=True):
             assert torch.equal(row[: 1 + views], cached[at])
             assert torch.equal(row[1 + views :], table[near[at]])
+
+
+@pytest.mark.parametrize("by_column", [False, True])
+@pytest.mark.parametrize("neighbourhood", ["euclidean", "local", "contextual"])
+def test_a_row_is_mixed_with_the_neighbours_that_the_recipe_names(rows, neighbourhood, by_column):
+    """By loops over the normalised rows; those on the sphere are from the centre of all rows, not from 0."""
+    scale = "columns" if by_column else "all"
+    views = [f"{key}={value}" for key, value in {"neighbours": 4, "k1": 6, "k2": 3, "alpha": 3, "scale": scale}.items()]
+    settings = [f"feature_views.{setting}" for setting in (*views, f"neighbourhood={neighbourhood}")]
+    r, table = recipe.load("features", settings, clusters=3), open_features(7 + 2 * rows)
+    found = inputs_of(r, table, "", None, torch.device("cpu"), Listener()).images.images
+    assert isinstance(found, WithNeighbours)
+    mean, std = (torch.tensor(one, dtype=torch.float64) for one in scaling(table.images, by_column=by_column))
+    normal = ((table.images.double() - mean) / std).numpy()
+    sphere = normal / np.linalg.norm(normal, axis=1, keepdims=True)
+    if neighbourhood == "euclidean":
+        similarity = -np.square(normal[:, None] - normal).sum(axis=2)
+    elif neighbourhood == "local":
+        similarity = oracles.cosines(sphere)
+    else:
+        similarity = oracles.contextual_similarity(sphere, 6, 3, 3, 2)
+    for i, near in enumerate(found.neighbours.tolist()):
+        by_oracle = sorted((j for j in range(30) if j != i), key=lambda j: (-round(similarity[i][j], 5), j))
+        assert near == by_oracle[:4]
+
+
+@pytest.mark.parametrize(
+    ("n", "share", "found"), [(1797, 0.2, 35), (200, 0.2, 4), (12, 0.2, 1), (200, None, 35), (12, None, 11)]
+)
+def test_no_more_neighbours_than_a_share_of_a_cluster(n, share, found):
+    r = recipe.load("features", ["feature_views.neighbours=35"], clusters=10)
+    r = recipe.check({**r.model_dump(), "feature_views": {**r.feature_views.model_dump(), "cluster_share": share}}, "here")
+    views = run.fitted_to(r, n).feature_views
+    assert (views.neighbours, views.k1, views.k2) == (found, min(n, r.feature_views.k1), r.feature_views.k2)
+    off = recipe.load("features", ["feature_views.neighbours=0"], clusters=10)
+    assert run.fitted_to(off, n).feature_views.neighbours == 0
 
 
 # Views

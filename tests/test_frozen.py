@@ -365,4 +365,4 @@ def test_pictures_come_by_the_backbones_interpolation():
     )
     assert not torch.equal(one, other)
     settled = pretrained.settled(recipe.load("pretrained", ["backbone.model=timm:vit_tiny_patch16_224"]))
-    assert (settled.data.side, settled.data.side.interpolation) == (224, "bicubic")
+    assert settled.data.square == (224, 3, "bicubic")

@@ -10,12 +10,14 @@ from lightning.fabric import Fabric
 from lightning.fabric.loggers.csv_logs import CSVLogger
 from lightning.fabric.loggers.logger import Logger
 from lightning.fabric.loggers.tensorboard import TensorBoardLogger
-from torch import nn
+from torch import Tensor, nn
 
 from connr import algorithm, backbones, recipe
 from connr.augment import LAYOUT, Augment, FeatureViews, Views
+from connr.data.neighbouring import nearest_rows
 from connr.errors import InputError
 from connr.frameworks import BYOL, Framework, MoCo, SimSiam
+from connr.frameworks.framework import on_sphere
 from connr.frameworks.heads import mlp, simsiam_projector
 from connr.kmeans import Clusters
 from connr.neighbourhoods import contextual, itself, local
@@ -159,8 +161,19 @@ def views_of(r: Recipe, section: recipe.Stage, mean: list[float], std: list[floa
     """The views of a stage: of images, of rows of features, or of the cached views of a frozen backbone."""
     if r.takes_features or r.frozen:
         cached = r.backbone.views if isinstance(r.backbone, Pretrained) else 0
-        return FeatureViews(mean, std, views=cached, **r.feature_views.model_dump(exclude={"scale"}))
+        strengths = r.feature_views.model_dump(include={"noise", "dropout", "mix", "neighbours"})
+        return FeatureViews(mean, std, views=cached, **strengths)
     return images_augmented(r, mean, std, section.crop_scale)
+
+
+def neighbours_of(r: Recipe) -> Callable[[Tensor], Tensor]:
+    """Normalised rows (n d) -> the rows (n k) that a view of each may move towards, none the row itself."""
+    s = r.feature_views
+    if s.neighbourhood == "euclidean":
+        return partial(nearest_rows, k=s.neighbours)
+    if s.neighbourhood == "local":
+        return lambda rows: local(on_sphere(rows), k=s.neighbours + 1)[:, 1:]
+    return lambda rows: contextual(on_sphere(rows), k=s.neighbours + 1, k1=s.k1, k2=s.k2, alpha=s.alpha)[:, 1:]
 
 
 def images_augmented(r: Recipe, mean: list[float], std: list[float], crop_scale: tuple[float, float] | None = None) -> Augment:

@@ -14,7 +14,7 @@ class WithNeighbours:
     Args:
         rows: a row source (n d) or (n 1+V d), a row itself first.
         plain: (n d), the rows themselves, in memory.
-        neighbours: (n k), from `nearest_rows`.
+        neighbours: (n k), of each row, itself not among them.
     """
 
     device = torch.device("cpu")

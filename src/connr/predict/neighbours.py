@@ -134,7 +134,7 @@ def _cluster(model: Model, features: Float[Tensor, "1 d"]) -> int:
 
 
 def _read(picture: str, r: Recipe) -> UInt8[Tensor, "c h w"]:
-    pixels = read_picture(Path(picture), r.data.side, r.data.channels)
+    pixels = read_picture(Path(picture), r.data.square)
     if isinstance(pixels, str):
         raise InputError(f"{picture} cannot be read: {pixels}.")
     return pixels

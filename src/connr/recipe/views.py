@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from connr.recipe.section import Fraction, NonNegative, Positive, Section, Share
+from connr.recipe.section import Count, Fraction, NonNegative, Positive, Section, Share
 
 
 def _odd(number: int) -> int:
@@ -74,7 +74,9 @@ class Augment(Section):
 class FeatureViews(Section):
     """Random views of rows of features; see `connr.augment.FeatureViews`. 0 switches a part off.
 
-    `mix`: from how much to how much a row moves towards one of its `neighbours` nearest rows of the whole data.
+    `mix`: from how much to how much a row moves towards one of its `neighbours` nearest rows of the whole data: `euclidean`, or
+    with the normalised rows on the sphere `local` by cosine (Eq. 2) or `contextual` (Eqs. 3-7, with k1, k2 and alpha).
+    `cluster_share`: there are at most so many of them for each row of a cluster of mean size, n / clusters.
     `scale`: rows are centred, then divided by one number for all columns, as features of one network have the same unit, or
     by one for each of the `columns`, which may have units of their own.
     """
@@ -83,4 +85,9 @@ class FeatureViews(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     mix: tuple[Share, Share] = (0.0, 0.0)
     neighbours: Annotated[int, Field(ge=0)] = 0
+    cluster_share: Fraction | None = None
+    neighbourhood: Literal["euclidean", "local", "contextual"] = "euclidean"
+    k1: Count = 20
+    k2: Count = 5
+    alpha: NonNegative = 2.0
     scale: Literal["all", "columns"] = "all"

@@ -37,7 +37,7 @@ class Fitted:
 
 
 def fitted_to(r: Recipe, n: int) -> Recipe:
-    """The recipe with a batch no larger than the n images.
+    """The recipe with a batch no larger than the n images, and no more neighbours than they have.
 
     Raises:
         InputError: there are fewer images than clusters, no number of clusters, or a batch too small for the neighbours.
@@ -46,11 +46,14 @@ def fitted_to(r: Recipe, n: int) -> Recipe:
         raise InputError("the number of clusters is not given; add --clusters K.")
     if n < r.clusters:
         raise InputError(f"clusters={r.clusters} is more than the {n} images.")
-    if r.train.batch_size <= n and r.feature_views.neighbours < n:
+    views = r.feature_views
+    most = max(1, int(views.cluster_share * n / r.clusters)) if views.cluster_share else n - 1
+    neighbours = min(views.neighbours, most, n - 1)
+    if neighbours == views.neighbours and max(r.train.batch_size, views.k1, views.k2) <= n:
         return r
     smaller = r.model_dump()
     smaller["train"]["batch_size"] = min(n, r.train.batch_size)
-    smaller["feature_views"]["neighbours"] = min(n - 1, r.feature_views.neighbours)
+    smaller["feature_views"] |= {"neighbours": neighbours, "k1": min(n, views.k1), "k2": min(n, views.k2)}
     if r.takes_features:  # tables are often small
         for stage in (smaller["instance"]["neighbourhood"], smaller["group"]["neighbourhood"]):
             stage |= {size: min(n, stage[size]) for size in ("k", "k1", "k2") if size in stage}

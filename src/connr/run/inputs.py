@@ -12,7 +12,7 @@ from connr.backbones import Backbone
 from connr.data import ImageSet, Rows, Stored, parts
 from connr.data.features import scaling
 from connr.data.image_set import AT_A_TIME
-from connr.data.neighbouring import WithNeighbours, nearest_rows
+from connr.data.neighbouring import WithNeighbours
 from connr.data.rows import size_in_bytes
 from connr.errors import InputError
 from connr.recipe import Pretrained, Recipe
@@ -58,7 +58,7 @@ def _with_neighbours(
     if k:
         if k >= len(plain):
             raise InputError(f"feature_views.neighbours={k} should be below the number of rows, {len(plain)}.")
-        near = nearest_rows((plain.float() - torch.tensor(mean)) / torch.tensor(std), k)
+        near = experiment.neighbours_of(r)((plain.float() - torch.tensor(mean)) / torch.tensor(std))
         rows = WithNeighbours(rows, plain, near)
     return Inputs(replace(images, images=rows), (mean, std), pixels)
 
