@@ -107,7 +107,7 @@ def main() -> None:
                 rows[name].append(scored(run.fitted_to(of(name, seed), len(images)), images))
                 print(f"seed {seed}, {name}: " + ", ".join(f"{key} {x:.4f}" for key, x in rows[name][-1].items()), flush=True)
         print(f"\n{arguments.recipe}, {len(images):,} images,")
-        tell(rows, range(arguments.seeds), None)
+        tell(rows, range(arguments.seeds), None, "plain")
         found = {name: {**found.get(name, {}), "scores": rows[name]} for name in settings}
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=2) + "\n")
