@@ -296,19 +296,6 @@ def test_many_images_go_through_in_parts(monkeypatch, bytes_of):
     assert torch.allclose(augment.apply(bytes_of, drawn), whole, atol=1e-5)
 
 
-def test_views_are_small_at_first_and_plain_images_never(bytes_of):
-    low = Augment([0.4] * 3, [0.2] * 3, low_first={"size": 0.5, "until": 0.4}, **ALL)
-    drawn = low.draw(64, (3, 16, 16), stream(0, "views"))
-    whole = Augment([0.4] * 3, [0.2] * 3, **ALL).apply(bytes_of, drawn)
-    for share in (0.0, 0.39):
-        small = low.at(share).apply(bytes_of, drawn)
-        expected = torch.stack([TF.resize(view, [8, 8], antialias=True) for view in whole])
-        assert torch.allclose(small, expected, atol=1e-5)
-    for share in (0.4, 0.9):
-        assert torch.equal(low.at(share).apply(bytes_of, drawn), whole)
-    assert low.at(0.0).normalise(bytes_of).shape == bytes_of.shape
-
-
 def test_the_blur_is_a_tenth_of_the_side():
     assert [views.tenth(side) for side in (8, 32, 64, 96, 224, 230)] == [3, 3, 7, 9, 23, 23]
 

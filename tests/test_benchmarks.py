@@ -29,6 +29,36 @@ def test_a_benchmark_runs_and_is_told(name, tmp_path):
     assert page.count("| what | found | target | |") == 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "arguments", "told"),
+    [
+        ("report", ["--images", "60", "--clusters", "3"], "of which neighbours among all of them: features "),
+        (
+            "variants",
+            [
+                "--limit",
+                "200",
+                "--seeds",
+                "1",
+                "--rounds",
+                "1",
+                "--variant",
+                "bf16: train.precision=bf16-mixed",
+                "--set",
+                "train.epochs=2",
+            ],
+            "| bf16 | ",
+        ),
+    ],
+)
+def test_a_script_of_its_own_runs(script, arguments, told):
+    command = [sys.executable, str(ALL.with_name(f"{script}.py")), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert told in done.stdout
+
+
 def test_a_missed_target_is_named_with_its_reason():
     names = runpy.run_path(str(ALL))
     row = {"n": 4096, "milliseconds": 200.0, "sets_that_differ": 0, "dense": {"times_faster": 7.0, "all": [6.0, 8.0]}}

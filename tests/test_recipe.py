@@ -80,8 +80,6 @@ def test_all_faults_are_shown_at_once():
         ("train.base_lr=.nan", "train.base_lr=nan"),
         ("augment=null", "augment=None"),
         ("clusters=0", "clusters=0"),
-        ("augment.low_first.size=1", "augment.low_first.size=1: Input should be less than 1."),
-        ("augment.low_first.til=1", "Did you mean augment.low_first.until?"),
     ],
 )
 def test_a_wrong_setting_names_itself_and_the_way_out(setting, message):

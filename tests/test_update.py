@@ -5,7 +5,6 @@ from functools import partial
 
 import pytest
 import torch
-from conftest import TINY
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from connr import algorithm, experiment, recipe, run
@@ -98,18 +97,3 @@ def test_weights_are_cast_to_half_precision_once_a_step():
     with Counting():
         algorithm.step(framework, views, torch.arange(4), sockets, autocast=partial(torch.autocast, "cpu", torch.bfloat16))
     assert cast.count((7, 7)) == 1
-
-
-def test_the_first_epochs_see_small_views(few_digits, monkeypatch):
-    sides, real = [], update
-
-    def seen(framework, optimizer, views, *rest, **named):
-        sides.append([view.shape[-1] for view in views])
-        return real(framework, optimizer, views, *rest, **named)
-
-    monkeypatch.setattr("connr.training.loop.update", seen)
-    low = recipe.load("digits", [*TINY, "augment.low_first.size=0.5", "augment.low_first.until=0.4"])
-    fitted = run.fit(low, few_digits)
-    steps = 400 // 64
-    assert sides == [[4, 4]] * 2 * steps + [[8, 8]] * 3 * steps
-    assert len(fitted.assigned.clusters) == 400

@@ -25,10 +25,6 @@ class Views(ABC):
     def normalise(self, rows: Tensor) -> Tensor:
         """The plain rows as the network sees them, for features."""
 
-    def at(self, share: float) -> "Views":  # noqa: ARG002 - those of images depend on it
-        """The views at this share of all epochs, in [0, 1)."""
-        return self
-
     def __call__(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         """One view of each row, all draws from `generator`, a CPU one."""
         return self.apply(rows, self.draw(len(rows), tuple(rows.shape[1:]), generator))

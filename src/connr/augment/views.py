@@ -1,11 +1,9 @@
 """uint8 images -> two normalised views, by the strengths a recipe names. Whatever is None or 0 is switched off."""
 
-from collections.abc import Callable, Mapping, Sequence
-from copy import copy
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
@@ -53,7 +51,6 @@ class Augment(Views):
         jitter: strengths of brightness, contrast, saturation, hue, in random order; None for none.
         jitter_probability, grey_probability, blur_probability, solarise_probability: per image, in this order.
         blur_kernel: pixels, odd, at most 2 sides - 1; None for a tenth of the side. blur_sigma: range, in pixels.
-        low_first: size, until: views are brought to `size` times the side until the share `until` of all epochs, see `at`.
     """
 
     def __init__(
@@ -77,7 +74,6 @@ class Augment(Views):
         blur_kernel: int | None = None,
         blur_sigma: tuple[float, float] = (0.1, 2.0),
         solarise_probability: float = 0.0,
-        low_first: Mapping[str, float] | None = None,
     ) -> None:
         self.mean, self.std = torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1)
         self.crop_scale, self.crop_ratio, self.flip = crop_scale, crop_ratio, flip
@@ -87,19 +83,11 @@ class Augment(Views):
         self.jitter, self.jitter_probability, self.grey_probability = jitter, jitter_probability, grey_probability
         self.blur_probability, self.blur_kernel, self.blur_sigma = blur_probability, blur_kernel, blur_sigma
         self.solarise_probability = solarise_probability
-        self.low_first, self.scale = low_first, 1.0
         self._coloured: Callable[..., Tensor] | None = None
 
     def compile(self) -> None:
         """From now on the jitter of RGB images, which takes longest, goes through torch.compile as one function."""
         self._coloured = torch.compile(fused.coloured, dynamic=True)
-
-    def at(self, share: float) -> "Augment":
-        if not self.low_first or share >= self.low_first["until"]:
-            return self
-        smaller = copy(self)
-        smaller.scale = self.low_first["size"]
-        return smaller
 
     def normalise(self, images: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """The plain image as the network sees it, for features."""
@@ -129,12 +117,10 @@ class Augment(Views):
             solarised = torch.rand(count, generator=generator) < self.solarise_probability
         return Drawn(boxes, flipped, matrices, knots, factors, order, jittered, greyed, sigmas, blurred, solarised)
 
-    def apply(self, images: UInt8[Tensor, "b c h w"], drawn: Drawn) -> Float[Tensor, "b c H W"]:
+    def apply(self, images: UInt8[Tensor, "b c h w"], drawn: Drawn) -> Float[Tensor, "b c h w"]:
         """The view of each image that its row of `drawn` describes."""
         if self._coloured is None or drawn.factors is None or images.shape[1] == 1:
-            return self._in_parts(
-                images, lambda rows: self._view(images[rows], drawn.rows(rows), None), VIEWED_AT_ONCE, self.scale
-            )
+            return self._in_parts(images, lambda rows: self._view(images[rows], drawn.rows(rows), None), VIEWED_AT_ONCE)
         assert drawn.order is not None
         assert drawn.jittered is not None
         steps = [onto(images.device, part) for part in fused.steps(drawn.factors, drawn.order, drawn.jittered)]
@@ -143,7 +129,7 @@ class Augment(Views):
         def part(rows: slice) -> Tensor:
             return self._view(images[rows], plain.rows(rows), lambda view: compiled(view, *(step[rows] for step in steps)))
 
-        return self._in_parts(images, part, COMPILED_AT_ONCE, self.scale)
+        return self._in_parts(images, part, COMPILED_AT_ONCE)
 
     def _view(
         self, images: UInt8[Tensor, "b c h w"], drawn: Drawn, jitter: Callable[[Tensor], Tensor] | None
@@ -165,17 +151,15 @@ class Augment(Views):
             view = colour.solarised(view, drawn.solarised)
         return view
 
-    def _in_parts(self, images: Tensor, part: Callable[[slice], Tensor], pixels: int, scale: float = 1.0) -> Tensor:
-        """`part` of every slice of the images, standardised, and brought to `scale` times the side; it may be overwritten."""
+    def _in_parts(self, images: Tensor, part: Callable[[slice], Tensor], pixels: int) -> Tensor:
+        """`part` of every slice of the images, standardised; it is free to be overwritten."""
         mean, std = onto(images.device, self.mean), onto(images.device, self.std)
         b, h, w = len(images), images.shape[2], images.shape[3]
         at_once = max(1, pixels // (h * w)) if images.device.type == "cpu" else max(1, b)
-        size = [max(1, round(scale * side)) for side in (h, w)]
-        whole = torch.empty((b, images.shape[1], *size), device=images.device, memory_format=LAYOUT)
+        whole = torch.empty(images.shape, device=images.device, memory_format=LAYOUT)
         for start in range(0, b, at_once):
             rows = slice(start, min(start + at_once, b))
-            view = part(rows) if scale == 1 else F.interpolate(part(rows), size, mode="bilinear", antialias=True)
-            whole[rows].copy_(view.sub_(mean).div_(std))
+            whole[rows].copy_(part(rows).sub_(mean).div_(std))
         return whole
 
 

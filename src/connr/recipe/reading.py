@@ -136,8 +136,6 @@ def _misfits(content: Mapping[str, Any]) -> Iterator[str]:
     kernel, side = at("augment", "blur_kernel"), at("data", "size")
     if isinstance(kernel, int) and isinstance(side, int) and side and kernel > 2 * side - 1:
         yield f"augment.blur_kernel={kernel} should be at most {2 * side - 1}, as data.size={side}."
-    if at("augment", "low_first") and at("backbone", "name") == "pretrained":
-        yield "augment.low_first is for networks from scratch: a pretrained backbone has a size of its own."
     for place in (
         *(("augment", key) for key in RANGES),
         ("feature_views", "mix"),

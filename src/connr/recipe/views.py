@@ -40,13 +40,6 @@ NAMED_STRENGTHS: dict[str, dict[str, Any]] = {  # of the papers, for photos; wha
 }
 
 
-class LowFirst(Section):
-    """Views of `size` times the side until the share `until` of all epochs: quicker ones, while shapes are learnt."""
-
-    size: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    until: Share = 0.4
-
-
 class Augment(Section):
     """Strengths of the random views; see `connr.augment.Augment`. None or 0 switches a part off.
 
@@ -70,7 +63,6 @@ class Augment(Section):
     blur_kernel: Annotated[int, Field(ge=3), AfterValidator(_odd)] | None = None
     blur_sigma: tuple[Positive, Positive] = (0.1, 2.0)
     solarise_probability: Share = 0.0
-    low_first: LowFirst | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -62,7 +62,6 @@ def train(
         if stage.needs_clusters and state.clusters is None:
             state.clusters = cluster(framework, images, plan, epoch, device, ranks).clusters
         sockets = stage.sockets(epoch, state.clusters)
-        stage_views = stage.views.at(epoch / plan.epochs)
         order = islice(batches(n, plan.batch_size, plan.seed, epoch), state.step, None)
         for batch, indices, rows in fetched(images, order, own, device):
             state.seconds = time.monotonic() - began
@@ -76,8 +75,8 @@ def train(
             momentum = target_momentum(at, steps, *plan.momenta)
 
             generator = stream(plan.seed, "views", at)
-            drawn = [stage_views.draw(len(batch), shape, generator).rows(own) for _ in range(2)]
-            views = stage_views.apply(rows, drawn[0]), stage_views.apply(rows, drawn[1])
+            drawn = [stage.views.draw(len(batch), shape, generator).rows(own) for _ in range(2)]
+            views = stage.views.apply(rows, drawn[0]), stage.views.apply(rows, drawn[1])
             told = update(
                 framework,
                 optimizer,
