@@ -165,6 +165,7 @@ def test_channels_are_made_as_asked():
     ("arrays", "message"),
     [
         ({"pictures": np.zeros((2, 8, 8), np.uint8)}, "has no array `images`; it holds: pictures"),
+        ({"features": np.zeros((2, 8))}, "it holds: features. Rows of features are for a run that was fitted to such"),
         ({"images": np.zeros((2, 8, 8), np.float32)}, "are float32, should be uint8"),
         ({"images": np.zeros((2, 8), np.uint8)}, r"have shape \[2, 8\]"),
         ({"images": np.zeros((2, 8, 8, 4), np.uint8)}, r"have shape \[2, 8, 8, 4\]"),

@@ -93,7 +93,8 @@ def read_npz(path: Path, square: Square) -> ImageSet:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             if "images" not in arrays.files:
-                raise InputError(f"{path} has no array `images`; it holds: {', '.join(arrays.files) or 'nothing'}.")
+                hint = " Rows of features are for a run that was fitted to such." if "features" in arrays.files else ""
+                raise InputError(f"{path} has no array `images`; it holds: {', '.join(arrays.files) or 'nothing'}.{hint}")
             images = arrays["images"]
             labels = arrays["labels"] if "labels" in arrays.files else None
             names = [str(name) for name in arrays["class_names"]] if "class_names" in arrays.files else []
