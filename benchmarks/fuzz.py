@@ -4,12 +4,13 @@ Small pictures of many formats are mutated (bits flipped, cut short, parts of ot
 bytes put in or left out), and laid among good ones, with an empty file, a text, a bomb and a pipe. A run on all of them has to
 end well, and every file has to be in assignments.csv or in skipped.csv, once.
 
-python benchmarks/fuzz.py [--files 2000] [--seed 0] [--seconds 600]
+python benchmarks/fuzz.py [--files 2000] [--seed 0] [--seconds 600] [--json FILE]
 """
 
 import argparse
 import csv
 import io
+import json
 import os
 import random
 import struct
@@ -155,6 +156,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--files", type=int, default=2000, help="broken ones")
     found.add_argument("--seed", type=int, default=0)
     found.add_argument("--seconds", type=float, default=600, help="that the run may take before it counts as hung")
+    found.add_argument("--json", type=Path)
     return found
 
 
@@ -172,6 +174,9 @@ def main() -> int:
             print(done.stdout[-2000:], done.stderr[-4000:])
             return 1
         wrong, reasons = faults(folder, out, total)
+    if arguments.json:
+        found = {"files": total, "mutated": arguments.files, "seconds": took, "reasons": reasons, "wrong": wrong}
+        arguments.json.write_text(json.dumps(found, indent=2) + "\n")
     for reason, times in reasons.most_common():
         print(f"  {times:6,} {reason}")
     print("\n".join(wrong) if wrong else "every file is accounted for, once")

@@ -18,7 +18,8 @@ from connr import __version__, experiment, recipe, run
 from connr.data import ImageSet
 from connr.kmeans import kmeans
 from connr.model import Model
-from connr.report import page
+from connr.recipe import Recipe
+from connr.report import near, page, reading
 from connr.run_folder import RunFolder, append_line
 
 SIZE, EPOCHS = 32, 200
@@ -43,7 +44,11 @@ def pictures(n: int, k: int, labelled: bool) -> ImageSet:
 def untrained_run(images: ImageSet, k: int, folder: RunFolder) -> None:
     """A run folder as a finished run leaves it, its clusters those of an untrained network."""
     r = recipe.load("photos", NETWORK, clusters=k)
-    folder.claim(r.to_yaml(), resume=False)
+    with folder.claimed(r.to_yaml(), resume=False):
+        _write_run(r, images, k, folder)
+
+
+def _write_run(r: Recipe, images: ImageSet, k: int, folder: RunFolder) -> None:
     mean, std = images.statistics()
     framework = experiment.build(r)
     model = Model(framework.representation, torch.zeros(k, 1), mean, std, torch.device("cpu"))
@@ -56,6 +61,17 @@ def untrained_run(images: ImageSet, k: int, folder: RunFolder) -> None:
         append_line(folder.events, {**record, "seconds": 1.0, "feature_std": 0.9, "cluster_sizes": sizes})
     run.save_model(r, model, folder)
     run.write_assignments(model.assign(images.images), images, folder)
+
+
+def neighbours(folder: RunFolder, images: ImageSet) -> tuple[float, float]:
+    """Seconds for the features of the images among which neighbours are looked for, and for the search."""
+    r, model = run.load_model(folder, "cpu")
+    among = near.pool(len(images), r)
+    began = time.perf_counter()
+    features = model.transform(images.images[among])
+    extracted = time.perf_counter()
+    near.nearby(features, among, reading.read(folder).rows, r)
+    return extracted - began, time.perf_counter() - extracted
 
 
 def opened(path: Path, slower: int) -> float:
@@ -93,6 +109,7 @@ def main() -> None:
         made = time.perf_counter() - began
         print(f"{len(images):,} images of {SIZE} px; connr {__version__}, torch {torch.__version__}")
         print(f"size {folder.report.stat().st_size / 1e6:.1f} MB, made in {made:.0f} s")
+        print("of which neighbours among all of them: features {:.1f} s, search {:.1f} s".format(*neighbours(folder, images)))
         if any(map(shutil.which, BROWSERS)):
             for slower in (1, 4):
                 print(f"opens in {opened(folder.report, slower):.2f} s with the processor at 1/{slower} of its speed")

@@ -12,7 +12,9 @@ ALL = Path(__file__).parent.parent / "benchmarks" / "all.py"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["step", "step-bf16", "contextual", "neighbours", "kmeans", "predict"])
+@pytest.mark.parametrize(
+    "name", ["step", "step-bf16", "contextual", "neighbours", "kmeans", "predict", "augment-sizes", "decode", "fuzz"]
+)
 def test_a_benchmark_runs_and_is_told(name, tmp_path):
     if name == "kmeans":
         pytest.importorskip("faiss")
@@ -25,6 +27,36 @@ def test_a_benchmark_runs_and_is_told(name, tmp_path):
     page = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
     assert f"`{found[name]['command']}`" in page
     assert page.count("| what | found | target | |") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "arguments", "told"),
+    [
+        ("report", ["--images", "60", "--clusters", "3"], "of which neighbours among all of them: features "),
+        (
+            "variants",
+            [
+                "--limit",
+                "200",
+                "--seeds",
+                "1",
+                "--rounds",
+                "1",
+                "--variant",
+                "bf16: train.precision=bf16-mixed",
+                "--set",
+                "train.epochs=2",
+            ],
+            "| bf16 | ",
+        ),
+    ],
+)
+def test_a_script_of_its_own_runs(script, arguments, told):
+    command = [sys.executable, str(ALL.with_name(f"{script}.py")), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert told in done.stdout
 
 
 def test_a_missed_target_is_named_with_its_reason():

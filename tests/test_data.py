@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from connr.data import batches, open_images
+from connr.data.pixels import resized
 from connr.errors import InputError
 from connr.run_folder import RunFolder, write_text
 
@@ -164,6 +165,7 @@ def test_channels_are_made_as_asked():
     ("arrays", "message"),
     [
         ({"pictures": np.zeros((2, 8, 8), np.uint8)}, "has no array `images`; it holds: pictures"),
+        ({"features": np.zeros((2, 8))}, "it holds: features. Rows of features are for a run that was fitted to such"),
         ({"images": np.zeros((2, 8, 8), np.float32)}, "are float32, should be uint8"),
         ({"images": np.zeros((2, 8), np.uint8)}, r"have shape \[2, 8\]"),
         ({"images": np.zeros((2, 8, 8, 4), np.uint8)}, r"have shape \[2, 8, 8, 4\]"),
@@ -228,3 +230,12 @@ def test_an_epoch_visits_each_image_at_most_once_in_an_order_of_its_own():
     assert not torch.equal(epochs[0], epochs[1])
     assert torch.equal(epochs[3], torch.cat(list(batches(103, 10, seed=1, epoch=3))))
     assert not torch.equal(epochs[3], torch.cat(list(batches(103, 10, seed=2, epoch=3))))
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("shape", [(2, 40, 57, 3), (1, 33, 20, 1), (2, 16, 16, 3)])
+def test_resizing_does_not_depend_on_the_layout(shape, interpolation):
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)).permute(0, 3, 1, 2)
+    found = resized(pixels, 16, interpolation)
+    assert found.is_contiguous()
+    assert torch.equal(found, resized(pixels.contiguous(), 16, interpolation))

@@ -314,7 +314,13 @@ def test_features_are_written_fitted_predicted_reported_exported(coloured, tmp_p
     shutil.rmtree("runs/f-1/log", ignore_errors=True)
     command("report", "runs/f-1")
     page = (tmp_path / "runs/f-1/report.html").read_text()
-    for part in ("60 rows in 3 clusters", "k-means on the features", "Gaussian mixture on their PCA", "of 512 numbers"):
+    for part in (
+        "60 rows in 3 clusters",
+        "k-means on the features",
+        "Gaussian mixture on their PCA",
+        "of 512 numbers",
+        "among all 60 rows",
+    ):
         assert part in page
     assert whole.names[0] in page
     assert "data:image/webp" not in page
@@ -359,4 +365,4 @@ def test_pictures_come_by_the_backbones_interpolation():
     )
     assert not torch.equal(one, other)
     settled = pretrained.settled(recipe.load("pretrained", ["backbone.model=timm:vit_tiny_patch16_224"]))
-    assert (settled.data.side, settled.data.side.interpolation) == (224, "bicubic")
+    assert settled.data.square == (224, 3, "bicubic")

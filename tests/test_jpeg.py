@@ -8,6 +8,7 @@ from PIL import Image, ImageOps
 
 from connr.data.folder import fitted, read_picture
 from connr.data.jpeg import frame_of, read_small_jpeg
+from connr.recipe.square import Square
 
 
 def photo(height, width):
@@ -25,8 +26,8 @@ def test_pixels_are_pillows_within_rounding(tmp_path, height, width, size, subsa
     photo(height, width).save(path, quality=95, subsampling=subsampling, progressive=bool(subsampling))
     assert read_small_jpeg(path, size, channels) is not None
     with Image.open(path) as picture:
-        expected = fitted(picture, size, channels)
-    difference = (read_picture(path, size, channels).int() - expected.int()).abs().float()
+        expected = fitted(picture, Square(size, channels))
+    difference = (read_picture(path, Square(size, channels)).int() - expected.int()).abs().float()
     assert difference.mean() < 1.5
     assert difference.max() <= 12
 
@@ -63,7 +64,7 @@ def test_others_are_left_to_pillow(tmp_path):
     ):
         path.write_bytes(content)
         assert read_small_jpeg(path, 64, 3) is None
-        assert isinstance(read_picture(path, 64, 3), str)
+        assert isinstance(read_picture(path, Square(64, 3)), str)
     Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(path, quality=100)
     assert read_small_jpeg(path, 8, 3) is None
     photo(300, 300).save(path)

@@ -11,10 +11,11 @@ import reports
 import torch
 from typer.testing import CliRunner
 
-from connr import run
+from connr import metrics, run
 from connr.cli import app
 from connr.errors import InputError
-from connr.report import page
+from connr.neighbourhoods import contextual
+from connr.report import near, page
 from connr.run_folder import RunFolder
 
 
@@ -60,6 +61,40 @@ def test_the_pictures_of_a_card_are_of_its_cluster(digits):
         count = len(names) // 3
         assert distances[:count] == sorted(float(row["distance"]) for row in members)[:count]
         assert ratios[2 * count :] == sorted((float(row["boundary_ratio"]) for row in members), reverse=True)[:count]
+
+
+def test_what_lies_near_what_is_told_of_all_images(digits, few_digits):
+    tree, found = reports.tree(digits), {row["path"]: row for row in rows(digits)}
+    r, model = run.load_model(digits)
+    neighbours = contextual(model.transform(few_digits.images), 11, r.group.neighbourhood.k1, r.group.neighbourhood.k2)
+    pictures = [e["attrs"] for e in tree.all("img") if "near" in e["within"]]
+    names = [attrs["alt"].split(",")[0] for attrs in pictures]
+    for at in range(0, len(names), 11):
+        assert names[at : at + 11] == [few_digits.names[i] for i in neighbours[few_digits.names.index(names[at])]]
+        own = found[names[at]]["cluster"]
+        for attrs, name in zip(pictures[at : at + 11], names[at : at + 11], strict=True):
+            marked = f", in cluster {found[name]['cluster']}" if found[name]["cluster"] != own else ""
+            assert attrs["alt"] == f"{name}, labelled {found[name]['label']}{marked}"
+    shown = len({row["cluster"] for row in found.values()})
+    assert len(names) == 11 * 2 * min(6, shown)
+    told = tree.id("near")["text"]
+    assert f"and {metrics.purity(few_digits.labels, neighbours):.1%} have its label" in told
+    assert "among all 400 images" in told
+
+
+def test_of_more_images_many_are_looked_through(digits, few_digits, tmp_path, monkeypatch):
+    folder = copied(digits, tmp_path / "run")
+    before = reports.tree(folder)
+    for name, most in (("WHOLE_TO", 300), ("MOST_POINTS", 100)):
+        monkeypatch.setattr(near, name, most)
+    monkeypatch.setattr("connr.report.map.MOST_POINTS", 100)
+    monkeypatch.setattr(page, "AT_A_TIME", 64)
+    page.write(folder, few_digits)
+    tree, table = reports.tree(folder), {row["path"]: row for row in rows(folder)}
+    assert "among 300 of the 400 images, drawn at random" in tree.id("near")["text"]
+    assert len(tree.points["name"]) == 100
+    assert [table[name]["cluster"] for name in tree.points["name"]] == list(map(str, tree.points["cluster"]))
+    assert len(before.points["name"]) == 400
 
 
 def test_the_points_of_the_map_are_the_assignments(digits):
@@ -150,6 +185,7 @@ def test_unlabelled_images_have_agreement_instead_of_scores(digits, few_digits, 
     header = [e["text"] for e in tree.all("th") if "beside" in e["within"]][:4]
     assert header == ["method", "agreement, NMI", "ARI", "time"]
     assert "mostly" not in tree.id("map")["text"]
+    assert "have its label" not in tree.id("near")["text"]
 
 
 def test_an_unfinished_run_has_curves_and_says_so(digits, tmp_path):

@@ -7,13 +7,15 @@ import math
 import numpy as np
 import pytest
 import torch
+from conftest import unit_rows
 from PIL import Image
 from sklearn.manifold import trustworthiness
 
 from connr import metrics, recipe
 from connr.data import Skipped
 from connr.model import Assigned
-from connr.report import beside, colours, contact, curves, thumbnails
+from connr.neighbourhoods import contextual, local
+from connr.report import beside, colours, contact, curves, near, thumbnails
 from connr.report.cautions import cautions
 from connr.report.confusion import confusion, worst
 from connr.report.map import GRID, MOST_POINTS, coordinates, drawn
@@ -103,6 +105,65 @@ def test_a_card_has_the_central_and_the_boundary_ones_and_the_commonest_label():
     assert one.tightness == pytest.approx(0.2)
     assert (empty.size, empty.tightness, empty.label) == (0, None, None)
     assert contact.clusters(found, 3, 2, seed=0)[0].label is None  # its only image is unlabelled
+
+
+# What lies near what
+
+
+def test_images_of_each_cluster_with_their_contextual_neighbours(tiny):
+    features, among = unit_rows(120, 6, 0), torch.arange(0, 240, 2)  # every other one of 240
+    clusters = [(i // 2) % 4 for i in range(240)]
+    found = rows(clusters, [i % 3 for i in range(240)], [(i * 37 % 240) / 240 for i in range(240)])
+    nearby = near.nearby(features, among, found, tiny)
+    section = tiny.group.neighbourhood
+    expected = contextual(features, 11, section.k1, section.k2)
+    assert [(one.cluster, one.where) for one in nearby.images] == [
+        (cluster, where) for cluster in range(4) for where in ("near its centre", "near a boundary")
+    ]
+    for one in nearby.images:
+        members = [i for i in among.tolist() if clusters[i] == one.cluster]
+        key = found.assigned.distances if one.where == "near its centre" else -found.assigned.ratios
+        assert one.image in sorted(members, key=lambda i: float(key[i]))[:3]  # a tenth of 30
+        assert one.neighbours == among[expected[one.image // 2, 1:]].tolist()
+    assert nearby.among == 120
+    labels, members = found.labels[among], found.assigned.clusters[among]
+    assert nearby.purity["contextual"] == pytest.approx(metrics.purity(labels, expected))
+    assert nearby.purity["cosine"] == pytest.approx(metrics.purity(labels, local(features, 11)))
+    assert nearby.together == pytest.approx(metrics.purity(members, expected))
+    assert near.nearby(features, among, found, tiny) == nearby
+
+
+def test_of_many_clusters_some_are_shown(tiny, monkeypatch):
+    monkeypatch.setattr(near, "MOST_CLUSTERS", 3)
+    nearby = near.nearby(unit_rows(60, 6, 0), torch.arange(60), rows([i % 10 for i in range(60)]), tiny)
+    assert len({one.cluster for one in nearby.images}) == 3
+    assert len(nearby.images) == 6
+    assert nearby.purity == {}
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_few_images_have_few_neighbours(tiny, n):
+    found = near.nearby(unit_rows(n, 4, 0), torch.arange(n), rows([0] * n), tiny)
+    if n == 1:
+        assert found is None
+    else:
+        assert all(sorted([one.image, *one.neighbours]) == list(range(n)) for one in found.images)
+
+
+def test_labels_that_no_neighbour_shares_have_no_purity():
+    alone = torch.tensor([0, -1, -1])
+    assert near.purities(alone, {"cosine": torch.tensor([[0, 1], [1, 2], [2, 0]])}) == {}
+
+
+def test_neighbours_are_looked_for_among_all_or_many(tiny, monkeypatch):
+    assert near.pool(9, tiny).tolist() == list(range(9))
+    monkeypatch.setattr(near, "WHOLE_TO", 2 * MOST_POINTS)
+    among = near.pool(3 * MOST_POINTS, tiny)
+    assert len(among) == 2 * MOST_POINTS
+    assert torch.isin(drawn(3 * MOST_POINTS, tiny.seed), among).all()
+    assert torch.equal(among, among.sort().values)
+    pretrained = recipe.load("pretrained", clusters=3)
+    assert torch.equal(near.pool(3 * MOST_POINTS, pretrained), drawn(3 * MOST_POINTS, pretrained.seed))
 
 
 # Labels against clusters

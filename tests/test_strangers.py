@@ -15,6 +15,7 @@ from connr.data.ahead import quiet_pillow
 from connr.data.folder import endings, pictures, read_picture, read_pictures
 from connr.data.stream import open_stream
 from connr.errors import InputError
+from connr.recipe.square import Square
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -41,7 +42,7 @@ def test_every_ending_that_pillow_can_write_is_read(tmp_path):
                 continue
             tried.add(ending)
             with quiet_pillow():
-                assert torch.is_tensor(read_picture(tmp_path / f"x{ending.upper()}", 8, 3)), ending
+                assert torch.is_tensor(read_picture(tmp_path / f"x{ending.upper()}", Square(8, 3))), ending
             break
     assert {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".ico", ".tga", ".jp2"} <= tried
     assert {path.suffix.lower() for path in pictures(tmp_path, None)} == tried
@@ -84,11 +85,11 @@ def test_the_share_that_may_be_left_out_is_set_on_every_surface(pictures):
 def test_a_file_that_vanishes_after_it_was_found_is_left_out(pictures):
     found = sorted(pictures.rglob("*.png"))
     found[3].unlink()
-    images, names, skipped = read_pictures(pictures, found, 8, 3)
+    images, names, skipped = read_pictures(pictures, found, Square(8, 3))
     assert [left_out.path for left_out in skipped] == [str(found[3].relative_to(pictures))]
     assert skipped[0].reason.startswith("FileNotFoundError")
     assert names == [str(path.relative_to(pictures)) for path in found if path != found[3]]
-    assert torch.equal(images[3], read_picture(found[4], 8, 3))
+    assert torch.equal(images[3], read_picture(found[4], Square(8, 3)))
 
 
 def test_a_file_replaced_between_runs_is_read_anew(tmp_path):
@@ -126,7 +127,7 @@ def test_what_is_no_file_is_never_opened(tmp_path):
 
 def test_a_bomb_is_refused_by_its_size(tmp_path, monkeypatch, recwarn):
     (tmp_path / "bomb.png").write_bytes(fuzz.bomb())
-    assert str(read_picture(tmp_path / "bomb.png", 8, 3)).startswith("DecompressionBombError")
+    assert str(read_picture(tmp_path / "bomb.png", Square(8, 3))).startswith("DecompressionBombError")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)  # Pillow warns from there on, and refuses twice as many
     flag().save(tmp_path / "large.png")
     for index in range(20):

@@ -1,5 +1,6 @@
 """Runs that are killed, stopped, starved of disk or tampered with: nothing is lost, nothing hangs, and it is said."""
 
+import csv
 import errno
 import os
 import pickle
@@ -11,10 +12,12 @@ import sys
 import time
 from pathlib import Path
 
+import fuzz
 import kill
 import pytest
 import torch
 from conftest import TINY
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from connr import recipe, run
@@ -323,3 +326,28 @@ def test_a_name_that_is_not_utf8_is_refused_before_any_work(digits, tmp_path):
         run.fit(
             recipe.load("digits", SETTINGS), digits, RunFolder(os.fsdecode(os.fsencode(tmp_path) + b"/n\xff")), device="cpu"
         )
+
+
+@pytest.mark.slow
+def test_a_signal_while_pictures_are_read_ends_it_and_leaves_nothing_half(tmp_path):
+    """Neither files nor threads; and the same command then reads them all."""
+    pictures, out = tmp_path / "pictures", tmp_path / "run"
+    pictures.mkdir()
+    Image.linear_gradient("L").resize((2000, 2000)).save(pictures / "000.jpg", progressive=True)
+    for index in range(1, 100):
+        os.link(pictures / "000.jpg", pictures / f"{index:03d}.jpg")
+    settings = [word for setting in (*fuzz.FAST, "data.resident_gib=0") for word in ("--set", setting)]
+    command = [sys.executable, "-m", "connr", "fit", str(pictures), "--clusters", "2", "--out", str(out), *settings]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        while not list(out.glob("cache/.*.tmp")):  # a cache in the making
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 128 + number
+        assert said == f"\nStopped while {pictures} was read; the same command reads it anew.\n"
+        assert {path.name for path in out.rglob("*")} == {"cache", ".lock"}
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    with open(out / "assignments.csv", newline="", encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == 100

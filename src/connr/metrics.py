@@ -1,15 +1,13 @@
 """How well assignments match labels. Labels below 0 mean *unlabelled* and are left out everywhere.
 
 Inputs are 1-D sequences, arrays or tensors of integers. Numbers of clusters and of classes are free, and may differ.
+scikit-learn is imported where it is used: with pandas, which it brings along, it takes 80 MiB, and few runs have labels.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
-from sklearn.metrics.cluster import contingency_matrix
 from torch import Tensor
 
 Integers = Sequence[int] | NDArray[np.integer] | Tensor
@@ -23,6 +21,9 @@ def accuracy(labels: Integers, assignments: Integers) -> float:
     Raises:
         ValueError: the lengths differ, or nothing is labelled.
     """
+    from scipy.optimize import linear_sum_assignment
+    from sklearn.metrics.cluster import contingency_matrix
+
     table = contingency_matrix(*_labelled(labels, assignments))
     return float(table[linear_sum_assignment(table, maximize=True)].sum() / table.sum())
 
@@ -33,6 +34,8 @@ def nmi(labels: Integers, assignments: Integers) -> float:
     Raises:
         ValueError: the lengths differ, or nothing is labelled.
     """
+    from sklearn.metrics import normalized_mutual_info_score
+
     return float(normalized_mutual_info_score(*_labelled(labels, assignments), average_method="arithmetic"))
 
 
@@ -42,6 +45,8 @@ def ari(labels: Integers, assignments: Integers) -> float:
     Raises:
         ValueError: the lengths differ, or nothing is labelled.
     """
+    from sklearn.metrics import adjusted_rand_score
+
     return float(adjusted_rand_score(*_labelled(labels, assignments)))
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from connr.backbones import former, hub, timm, torchvision
 from connr.backbones.backbone import Backbone, Input
-from connr.backbones.former import Build
+from connr.backbones.made import Build
 from connr.errors import InputError
 
 KINDS = ("torchvision", "timm", "hub", "run")
@@ -61,25 +61,6 @@ def own(module: nn.Module, size: int, channels: int) -> Backbone:
     name = f"{type(module).__module__}.{type(module).__qualname__}"
     wanted = Input(size, channels, mean, std)
     return Backbone(deepcopy(module).eval(), wanted, {"kind": "module", "name": name}, f"module {name}")
-
-
-def remade(made: dict[str, Any], build: Build) -> nn.Module:
-    """The network that `Backbone.made` describes, without its weights.
-
-    Raises:
-        InputError: it was a module of the user's own, which only Python can give again.
-    """
-    if made.get("kind") == "torchvision":
-        return torchvision.remade(made)
-    if made.get("kind") == "timm":
-        return timm.remade(made)
-    if made.get("kind") == "connr":
-        from connr import recipe
-
-        return build(recipe.backbone(made["backbone"]), int(made["channels"]))
-    raise InputError(
-        f"the backbone was a module of your own, {made.get('name', made)!s}: in Python, ConNR.load(FOLDER, backbone=MODULE)."
-    )
 
 
 def at_hand(model: str) -> Path | None:

@@ -1,19 +1,16 @@
 """`run:FOLDER`, and `hub:` of a model of connr's own: the backbone of a former run, or of what `connr export` made of it."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from connr import recipe
 from connr.backbones.backbone import Backbone, Input
+from connr.backbones.made import Build, remade
 from connr.backbones.weights import fit_in, read_weights
 from connr.errors import InputError
 from connr.recipe import Recipe
 
-Build = Callable[[Any, int], nn.Module]  # a backbone's section of a recipe, channels -> the network, without weights
 ENCODER = "representation.0."  # of model.safetensors; what follows it are heads
 
 
@@ -33,8 +30,6 @@ def open_network(folder: str, weights: str | None, build: Build) -> Backbone:
     Raises:
         InputError: as `input_of`; or its weights cannot be read or do not fit.
     """
-    from connr.backbones.by_name import remade
-
     r, config = _read(folder)
     made = config.get("backbone") or {
         "kind": "connr",

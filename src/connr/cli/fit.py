@@ -52,9 +52,19 @@ def fit(
     from connr.report.progress import ProgressBar
     from connr.report.sheet import cluster_sheet
     from connr.run_folder import write_bytes
+    from connr.training import stops
 
     screen = Console(quiet=True) if quiet else console()
-    images = open_for(r, data, labels_from_folders=r.data.labels_from_folders, leave_out=folder.path, cache=folder.cache)
+    try:
+        with stops.at_once():
+            images = open_for(
+                r, data, labels_from_folders=r.data.labels_from_folders, leave_out=folder.path, cache=folder.cache
+            )
+    except Stopped as stop:
+        Console(stderr=True).print(
+            f"\nStopped while {data} was read; the same command reads it anew.", markup=False, soft_wrap=True
+        )
+        raise typer.Exit(128 + stop.number) from None
     r = run.fitted_to(r, len(images))
     what = "rows of features" if r.takes_features else f"images at {r.data.size} px"
     if said := pretrained.what_is_at_hand(r):

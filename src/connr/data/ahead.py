@@ -1,6 +1,7 @@
 """Pictures decoded ahead by threads, in order, in bounded memory."""
 
 import os
+import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -24,10 +25,10 @@ def read_ahead(
         threads: that decode; None for one a core.
     """
     pending = deque["Future[list[tuple[str, Tensor | str]]]"]()
-    source, pool = iter(named), ThreadPoolExecutor(threads or os.cpu_count())
+    source, pool, left = iter(named), ThreadPoolExecutor(threads or os.cpu_count()), threading.Event()
 
     def read_some(some: list[tuple[str, Path]]) -> list[tuple[str, Tensor | str]]:
-        return [(name, read(path)) for name, path in some]
+        return [(name, read(path)) for name, path in some if not left.is_set()]
 
     try:
         with quiet_pillow():
@@ -37,7 +38,8 @@ def read_ahead(
                     yield from pending.popleft().result()
             while pending:
                 yield from pending.popleft().result()
-    finally:  # also when whoever reads has stopped
+    finally:  # also when whoever reads has stopped; then threads end after the picture that they are at
+        left.set()
         pool.shutdown(cancel_futures=True)
 
 

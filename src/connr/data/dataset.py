@@ -14,17 +14,18 @@ from connr.data.folder import fitted, read_picture
 from connr.data.image_set import UNLABELLED, ImageSet, Skipped
 from connr.data.room import Room, settle
 from connr.errors import InputError
+from connr.recipe.square import Square
 
 IMAGE_KEYS, LABEL_KEYS = ("image", "img", "images", "pixel_values"), ("label", "labels", "fine_label")
 
 
-def read_dataset(data: Any, size: int, channels: int, room: Room = Room()) -> ImageSet:  # noqa: B008 - it never changes
+def read_dataset(data: Any, square: Square, room: Room = Room()) -> ImageSet:  # noqa: B008 - it never changes
     """Every item once, in order; images may differ in size.
 
     Args:
         data: items are images, (image, label, ...), or mappings with `image` and `label`. An image is a PIL image, the path
             of one, a uint8 array [h,w] or [h,w,c], or a tensor [h,w] or [c,h,w], uint8 or float in 0..1 as `ToTensor` makes.
-        size, channels: of the result; the central square of each image is resized.
+        square: what each image is brought to.
         room: where the pixels go; without a length, into memory.
 
     Raises:
@@ -37,7 +38,7 @@ def read_dataset(data: Any, size: int, channels: int, room: Room = Room()) -> Im
     def readable() -> Iterator[Tensor]:
         for index, item in enumerate(_items(data)):
             picture, label = _parts(item)
-            pixels = _pixels(picture, size, channels, index)
+            pixels = _pixels(picture, square, index)
             name = str(picture) if isinstance(picture, str | Path) else str(index)
             if isinstance(pixels, str):
                 skipped.append(Skipped(name, pixels))
@@ -47,7 +48,7 @@ def read_dataset(data: Any, size: int, channels: int, room: Room = Room()) -> Im
             yield pixels
 
     rows = readable() if _counted(data) else list(readable())
-    images = settle(rows, (len(data if _counted(data) else names), channels, size, size), room)
+    images = settle(rows, (len(data if _counted(data) else names), *square.shape), room)
     if not names:
         first = f"; the first, {skipped[0].path}: {skipped[0].reason}" if skipped else ""
         raise InputError(f"the {type(data).__name__} holds no images{first}.")
@@ -74,9 +75,9 @@ def _parts(item: Any) -> tuple[Any, Any]:
     return item, None
 
 
-def _pixels(image: Any, size: int, channels: int, index: int) -> UInt8[Tensor, "c s s"] | str:
+def _pixels(image: Any, square: Square, index: int) -> UInt8[Tensor, "c s s"] | str:
     if isinstance(image, str | Path):
-        return read_picture(Path(image), size, channels)
+        return read_picture(Path(image), square)
     if isinstance(image, Tensor):
         if image.is_floating_point() and float(image.min()) >= 0 and float(image.max()) <= 1:
             image = (image * 255).round().to(torch.uint8)
@@ -94,7 +95,7 @@ def _pixels(image: Any, size: int, channels: int, index: int) -> UInt8[Tensor, "
         image = Image.fromarray(image.squeeze(2) if image.ndim == 3 and image.shape[2] == 1 else image)
     if not isinstance(image, Image.Image):
         raise InputError(f"item {index} is a {type(image).__name__}, which is no image.")
-    return fitted(image, size, channels)
+    return fitted(image, square)
 
 
 def _integer(label: Any, index: int) -> int:

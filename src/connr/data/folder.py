@@ -4,6 +4,7 @@ import os
 import stat
 from collections.abc import Iterator
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from connr.data.pixels import resized
 from connr.data.room import Kept, Room, claimed, key, recalled, remember, settle, stored
 from connr.data.rows import Rows
 from connr.errors import InputError
-from connr.recipe.side import interpolation_of
+from connr.recipe.square import Square
 from connr.run_folder import RunFolder
 
 UNREADABLE_AT_MOST = 0.1  # of the pictures; more is taken for a mistake
@@ -29,8 +30,7 @@ BACKGROUND = (255, 255, 255)  # under transparent pixels
 
 def read_folder(
     folder: Path,
-    size: int,
-    channels: int,
+    square: Square,
     labels_from_folders: bool,
     leave_out: Path | None,
     threads: int | None = None,
@@ -41,7 +41,7 @@ def read_folder(
 
     Args:
         folder: searched through; hidden files, run folders and `leave_out` are passed over.
-        size, channels: of the result; the central square of each picture is resized.
+        square: what each picture is brought to.
         labels_from_folders: the name of the folder a picture lies in becomes its label; right in `folder` it has none.
         leave_out: a folder that is not read.
         threads: that decode; None for one a core.
@@ -51,10 +51,10 @@ def read_folder(
     Raises:
         InputError: there is no picture, or more of them than that cannot be read.
     """
-    paths = sorted(pictures(folder, leave_out))
+    paths = sorted(pictures(folder, leave_out), key=attrgetter("parts"))
     if not paths:
         raise InputError(f"{folder} holds no pictures (.jpg, .png, .webp, ...), in no subfolder either.")
-    images, names, skipped = read_pictures(folder, paths, size, channels, threads, room, unreadable_at_most)
+    images, names, skipped = read_pictures(folder, paths, square, threads, room, unreadable_at_most)
     places = [Path(name).parent.name if labels_from_folders else "" for name in names]
     class_names = sorted(set(places) - {""})
     if labels_from_folders and not class_names:
@@ -66,8 +66,7 @@ def read_folder(
 def read_pictures(
     folder: Path,
     paths: list[Path],
-    size: int,
-    channels: int,
+    square: Square,
     threads: int | None = None,
     room: Room = Room(),  # noqa: B008 - it never changes
     unreadable_at_most: float = UNREADABLE_AT_MOST,
@@ -77,7 +76,7 @@ def read_pictures(
     Raises:
         InputError: none, or more than the share `unreadable_at_most` of them, cannot be read.
     """
-    images, names, skipped = _decoded(folder, paths, size, channels, threads, room)
+    images, names, skipped = _decoded(folder, paths, square, threads, room)
     if len(skipped) > unreadable_at_most * len(paths) or not names:
         first = "\n".join(f"  {path}: {reason}" for path, reason in skipped[:5])
         raise InputError(
@@ -88,14 +87,14 @@ def read_pictures(
 
 
 def _decoded(
-    folder: Path, paths: list[Path], size: int, channels: int, threads: int | None, room: Room
+    folder: Path, paths: list[Path], square: Square, threads: int | None, room: Room
 ) -> tuple[Rows, list[str], list[Skipped]]:
     """The pixels of those that can be read, their names, and those that cannot."""
-    names, skipped, shape = list[str](), list[Skipped](), (len(paths), channels, size, size)
+    names, skipped, shape = list[str](), list[Skipped](), (len(paths), *square.shape)
 
     def readable() -> Iterator[Tensor]:
         named = ((str(path.relative_to(folder)), path) for path in paths)
-        for name, pixels in read_ahead(named, partial(read_picture, size=size, channels=channels), AHEAD, threads):
+        for name, pixels in read_ahead(named, partial(read_picture, square=square), AHEAD, threads):
             if isinstance(pixels, str):
                 skipped.append(Skipped(name, pixels))
             else:
@@ -105,7 +104,7 @@ def _decoded(
     if room.cache is None or room.fits(shape):
         return settle(readable(), shape, room), names, skipped
     with claimed(room.cache):
-        name = key(folder, paths, size, channels)
+        name = key(folder, paths, *square)
         if found := recalled(room.cache, name, shape):
             images, kept = found
             return images, kept.names, kept.skipped
@@ -138,35 +137,36 @@ def pictures(folder: Path, leave_out: Path | None) -> Iterator[Path]:
     yield from closed  # they cannot be read, and are counted and listed with what else cannot
 
 
-def read_picture(path: Path, size: int, channels: int) -> UInt8[Tensor, "c s s"] | str:
+def read_picture(path: Path, square: Square) -> UInt8[Tensor, "c s s"] | str:
     """The pixels, or the reason why there are none. Turned as EXIF says, transparent parts on white, first frame."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return "not a regular file"
-        if (found := read_small_jpeg(path, size, channels)) is not None:
-            return resized(found.unsqueeze(0), size)[0]
+        if (found := read_small_jpeg(path, square.size, square.channels)) is not None:
+            return resized(found.unsqueeze(0), square.size, square.interpolation)[0]
         with Image.open(path) as picture:
             pixels = picture.width * picture.height
             if Image.MAX_IMAGE_PIXELS and pixels > Image.MAX_IMAGE_PIXELS:  # Pillow itself refuses only twice as many
                 return f"DecompressionBombError: {pixels:,} pixels, more than the {Image.MAX_IMAGE_PIXELS:,} of PIL.Image"
-            picture.draft(None, (2 * size, 2 * size))  # JPEG: decode at a fraction of the size, still twice as large
+            twice = 2 * square.size  # JPEG: decode at a fraction of the size, still twice as large
+            picture.draft(None, (twice, twice))
             ImageOps.exif_transpose(picture, in_place=True)
-            return fitted(picture, size, channels)
+            return fitted(picture, square)
     except Exception as fault:  # Pillow's decoders raise nearly anything on broken files
         return f"{type(fault).__name__}: {fault}".replace("\n", " ")
 
 
-def fitted(picture: Image.Image, size: int, channels: int) -> UInt8[Tensor, "c s s"]:
+def fitted(picture: Image.Image, square: Square) -> UInt8[Tensor, "c s s"]:
     """The central square of a picture, resized, transparent parts on white."""
-    plain, mode = flattened(picture), "RGB" if channels == 3 else "L"
+    plain, mode = flattened(picture), "RGB" if square.channels == 3 else "L"
     if plain.mode != mode:
         plain = plain.convert(mode)
     side = min(plain.size)
     left, top = (plain.width - side) / 2, (plain.height - side) / 2
-    filter_ = Image.Resampling[interpolation_of(size).upper()]
-    square = plain.resize((int(size), int(size)), filter_, (left, top, left + side, top + side))
-    pixels = torch.from_numpy(np.array(square, dtype=np.uint8))
-    return pixels.unsqueeze(0) if channels == 1 else pixels.permute(2, 0, 1).contiguous()
+    filter_ = Image.Resampling[square.interpolation.upper()]
+    small = plain.resize((square.size, square.size), filter_, (left, top, left + side, top + side))
+    pixels = torch.from_numpy(np.array(small, dtype=np.uint8))
+    return pixels.unsqueeze(0) if square.channels == 1 else pixels.permute(2, 0, 1).contiguous()
 
 
 def flattened(picture: Image.Image) -> Image.Image:

@@ -6,11 +6,12 @@ from connr.data.dataset import read_dataset
 from connr.data.image_set import ImageSet
 from connr.data.room import Room
 from connr.errors import InputError
+from connr.recipe.square import Square
 
 HUB = "hf:"
 
 
-def read_hub(data: str, size: int, channels: int, room: Room) -> ImageSet:
+def read_hub(data: str, square: Square, room: Room) -> ImageSet:
     """`hf:NAME` or `hf:NAME:SPLIT`; the split `train`, or the only one, where none is named.
 
     Raises:
@@ -28,4 +29,4 @@ def read_hub(data: str, size: int, channels: int, room: Room) -> ImageSet:
     chosen = split or ("train" if "train" in found or len(found) > 1 else next(iter(found)))
     if chosen not in found:
         raise InputError(f"{data} has no split {chosen!r}; it has {', '.join(found)}: {HUB}{name}:SPLIT.")
-    return read_dataset(found[chosen], size, channels, room)
+    return read_dataset(found[chosen], square, room)

@@ -1,10 +1,11 @@
 """JPEG pictures not much larger than they are wanted, by torchvision's decoder: it lets go of Python's lock.
 
-A loop over 64-px photos reads twice as many a second as with Pillow, whose Python takes longer than its decoding and makes two
-threads slower than one (`benchmarks/decode.py`). Larger ones are left to Pillow, which can decode at a fraction of the size.
+Much larger ones are left to Pillow, which can decode at a fraction of the size. `benchmarks/decode.py` sets both beside
+torchvision's loader, which reads all by Pillow.
 """
 
 import struct
+from io import FileIO
 from pathlib import Path
 
 import torch
@@ -33,11 +34,9 @@ def read_small_jpeg(path: Path, size: int, channels: int) -> UInt8[Tensor, "c h 
     """
     if DECODE is None:
         return None
-    with open(path, "rb") as file:
-        if file.read(3) != START:
-            return None
-        content = START + file.read(SMALL)
-    if len(content) > SMALL or (frame := frame_of(content)) is None:
+    with FileIO(path) as file:  # every call on a file lets go of Python's lock, and waits to have it again: three, not eight
+        content = file.read(SMALL + 1)
+    if not content.startswith(START) or len(content) > SMALL or (frame := frame_of(content)) is None:
         return None
     height, width, components = frame
     if components not in (1, 3) or not 0 < min(height, width) < FRACTION * size or max(height, width) > 16 * FRACTION * size:

@@ -35,8 +35,7 @@ def open_for(
         room = Room(r.data.resident_gib, cache)
         return open_images(
             data,
-            r.data.side,
-            r.data.channels,
+            *r.data.square,
             labels_from_folders=labels_from_folders,
             leave_out=leave_out,
             threads=threads,

@@ -11,16 +11,16 @@ from connr.data import cifar, imagenet, stl
 from connr.data.folder import UNREADABLE_AT_MOST, pictures, read_pictures
 from connr.data.image_set import ImageSet
 from connr.data.named import KNOWN, Broken, root_of
-from connr.data.pixels import in_channels, resized
+from connr.data.pixels import brought_to
 from connr.data.room import Room, settle
 from connr.data.rows import Rows
 from connr.errors import InputError
+from connr.recipe.square import Square
 
 
 def read_named(
     data: str,
-    size: int,
-    channels: int,
+    square: Square,
     threads: int | None = None,
     room: Room = Room(),  # noqa: B008 - it never changes
     unreadable_at_most: float = UNREADABLE_AT_MOST,
@@ -38,18 +38,18 @@ def read_named(
     try:
         if name in cifar.FILES:
             pixels, known, class_names = cifar.read(name, root)
-            images: Rows = in_channels(resized(torch.from_numpy(pixels).permute(0, 3, 1, 2), size), channels)
+            images: Rows = brought_to(square, torch.from_numpy(pixels).permute(0, 3, 1, 2))
             labels = torch.from_numpy(known)
         elif name == "stl10":
             labels, class_names = stl.labels(root), stl.class_names(root)
-            images = settle(stl.rows(root, size, channels), (len(labels), channels, size, size), room)
+            images = settle(stl.rows(root, square), (len(labels), *square.shape), room)
         else:
             folders = imagenet.class_folders(name, root)
             paths = [path for folder in folders.values() for path in sorted(pictures(folder, None))]
             if not paths:
                 raise Broken("its class folders hold no pictures")
             below = next(iter(folders.values())).parent
-            images, names, skipped = read_pictures(below, paths, size, channels, threads, room, unreadable_at_most)
+            images, names, skipped = read_pictures(below, paths, square, threads, room, unreadable_at_most)
             index = {folder.name: label for label, folder in enumerate(folders.values())}
             labels = torch.tensor([index[Path(each).parts[0]] for each in names])
             return ImageSet(images, names, labels, list(folders), skipped, source)

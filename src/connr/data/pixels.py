@@ -5,10 +5,10 @@ import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import Tensor
 
-from connr.recipe.side import interpolation_of
+from connr.recipe.square import Square
 
 
-def resized(images: UInt8[Tensor, "n c h w"], size: int) -> UInt8[Tensor, "n c s s"]:
+def resized(images: UInt8[Tensor, "n c h w"], size: int, interpolation: str = "bilinear") -> UInt8[Tensor, "n c s s"]:
     """The central square, brought to size x size with antialiasing."""
     h, w = images.shape[2:]
     side = min(h, w)
@@ -16,9 +16,14 @@ def resized(images: UInt8[Tensor, "n c h w"], size: int) -> UInt8[Tensor, "n c s
     square = images[:, :, top : top + side, left : left + side]
     if side == size:
         return square.contiguous()
-    chunks = square.contiguous().split(1024)
-    mode = interpolation_of(size)
-    return torch.cat([F.interpolate(chunk, (int(size), int(size)), mode=mode, antialias=True) for chunk in chunks])
+    # In the layout they came in: with a pixel's channels side by side, as decoders leave them, it takes a third of the time.
+    small = [F.interpolate(part, (size, size), mode=interpolation, antialias=True) for part in square.split(1024)]
+    return torch.cat(small).contiguous()
+
+
+def brought_to(square: Square, images: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "n d s s"]:
+    """All that a recipe says of the pixels."""
+    return in_channels(resized(images, square.size, square.interpolation), square.channels)
 
 
 def in_channels(images: UInt8[Tensor, "n c h w"], channels: int) -> UInt8[Tensor, "n d h w"]:

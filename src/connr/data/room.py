@@ -8,10 +8,13 @@ import tempfile
 import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from connr.data.image_set import Skipped
@@ -19,6 +22,7 @@ from connr.data.rows import Rows, Stored
 from connr.run_folder import locked, replacing, write_text
 
 GIB = 2**30
+TOGETHER = 64  # rows
 
 
 class Room(NamedTuple):
@@ -42,8 +46,9 @@ class Kept(NamedTuple):
 def stacked(rows: Iterable[Tensor], shape: tuple[int, ...]) -> Tensor:
     """Rows as they come as one tensor, of which there are never two copies; shape: of all if none were left out."""
     held, count = torch.empty(shape, dtype=torch.uint8), 0
-    for count, row in enumerate(rows, 1):
-        held[count - 1] = row
+    for block in blocks(rows):
+        held.numpy()[count : count + len(block)] = block
+        count += len(block)
     return held[:count]
 
 
@@ -51,9 +56,20 @@ def stored(rows: Iterable[Tensor], path: Path, shape: tuple[int, ...]) -> Stored
     """Rows as they come in a file, which is seen whole or not at all."""
     count = 0
     with replacing(path) as draft, open(draft, "wb") as file:
-        for count, row in enumerate(rows, 1):  # noqa: B007 - counted for after
-            file.write(row.contiguous().numpy().data)
+        for block in blocks(rows):
+            file.write(block.data)
+            count += len(block)
     return Stored(path, torch.Size((count, *shape[1:])))
+
+
+def blocks(rows: Iterable[Tensor]) -> Iterator[NDArray[np.uint8]]:
+    """Rows that are put in their place together: for each by itself, the threads that decode would be waited for.
+
+    By NumPy, as torch would copy them in threads of its own, which are in the way of those.
+    """
+    source = iter(rows)
+    while some := list(islice(source, TOGETHER)):
+        yield np.stack([row.numpy() for row in some])
 
 
 def settle(rows: Iterable[Tensor], shape: tuple[int, ...], room: Room) -> Rows:

@@ -15,15 +15,17 @@ from connr.data.hub import HUB, read_hub
 from connr.data.image_set import UNLABELLED, ImageSet
 from connr.data.named import NAMED, named_in
 from connr.data.paper import read_named
-from connr.data.pixels import in_channels, resized
+from connr.data.pixels import brought_to
 from connr.data.room import Room
 from connr.errors import InputError
+from connr.recipe.square import Square
 
 
 def open_images(
     data: Any,
     size: int,
     channels: int,
+    interpolation: str = "bilinear",
     *,
     labels_from_folders: bool = False,
     leave_out: Path | None = None,
@@ -37,8 +39,7 @@ def open_images(
         data: `digits`; a data set of the paper by name, `NAME` or `NAME:ROOT`; `hf:NAME`, a data set of Hugging Face; a folder
             of pictures; an `.npz` with `images` (and `labels`); uint8 [n,h,w] or [n,h,w,c]; or a data set or list as
             `read_dataset` takes it.
-        size: side of the square images, in pixels.
-        channels: 1 (grey) or 3 (RGB).
+        size, channels, interpolation: as of `Square`, which each image is brought to.
         labels_from_folders: take the name of the folder a picture lies in as its label.
         leave_out: a folder inside DATA that is not read: the run's own output.
         threads: that decode pictures; None for one a core.
@@ -48,28 +49,29 @@ def open_images(
     Raises:
         InputError: nothing is there, nothing is readable, or an array has a wrong type or shape.
     """
+    square = Square(size, channels, interpolation)
     if isinstance(data, np.ndarray | Tensor):
-        return from_arrays(np.asarray(data), None, size, channels, "the array")
+        return from_arrays(np.asarray(data), None, square, "the array")
     if not isinstance(data, str | Path):
         if not (hasattr(data, "__getitem__") or hasattr(data, "__iter__")):
             raise InputError(f"DATA is a {type(data).__name__}: it should be an array, a data set, a folder or an .npz file.")
-        return read_dataset(data, size, channels, room)
+        return read_dataset(data, square, room)
     if not str(data):
         raise InputError(f"DATA is empty: it should be a folder of pictures, an .npz file or {', '.join(NAMED)}.")
     if labels_from_folders and not Path(data).is_dir():
         raise InputError(f"{data} is no folder, so there are no subfolders to take labels from.")
     if name := named_in(data):
         if name == "digits":
-            return replace(digits(size, channels), source=name)
-        return read_named(str(data), size, channels, threads, room, unreadable_at_most)
+            return replace(digits(square), source=name)
+        return read_named(str(data), square, threads, room, unreadable_at_most)
     if str(data).startswith(HUB) and not Path(data).exists():
-        return replace(read_hub(str(data), size, channels, room), source=str(data))
+        return replace(read_hub(str(data), square, room), source=str(data))
     path = Path(data)
     if path.is_dir():
-        found = read_folder(path, size, channels, labels_from_folders, leave_out, threads, room, unreadable_at_most)
+        found = read_folder(path, square, labels_from_folders, leave_out, threads, room, unreadable_at_most)
         return replace(found, source=str(path.resolve()))
     if path.suffix == ".npz" and path.is_file():
-        return replace(read_npz(path, size, channels), source=str(path.resolve()))
+        return replace(read_npz(path, square), source=str(path.resolve()))
     if path.exists():
         raise InputError(f"{path} is neither a folder of pictures nor an .npz file.")
     raise InputError(
@@ -77,21 +79,22 @@ def open_images(
     )
 
 
-def digits(size: int, channels: int) -> ImageSet:
+def digits(square: Square) -> ImageSet:
     """1,797 handwritten digits of 8 x 8 pixels and 17 grey levels, from scikit-learn's own files (UCI, CC BY 4.0)."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
-    return from_arrays(images, bunch.target, size, channels, "digits", [str(name) for name in bunch.target_names])
+    return from_arrays(images, bunch.target, square, "digits", [str(name) for name in bunch.target_names])
 
 
-def read_npz(path: Path, size: int, channels: int) -> ImageSet:
+def read_npz(path: Path, square: Square) -> ImageSet:
     """`images` uint8 [n,h,w] or [n,h,w,c]; optional `labels` [n] of integers, -1 unlabelled; optional `class_names`."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             if "images" not in arrays.files:
-                raise InputError(f"{path} has no array `images`; it holds: {', '.join(arrays.files) or 'nothing'}.")
+                hint = " Rows of features are for a run that was fitted to such." if "features" in arrays.files else ""
+                raise InputError(f"{path} has no array `images`; it holds: {', '.join(arrays.files) or 'nothing'}.{hint}")
             images = arrays["images"]
             labels = arrays["labels"] if "labels" in arrays.files else None
             names = [str(name) for name in arrays["class_names"]] if "class_names" in arrays.files else []
@@ -99,14 +102,13 @@ def read_npz(path: Path, size: int, channels: int) -> ImageSet:
         raise
     except Exception as fault:  # zipfile, zlib, struct, numpy: whatever a broken archive sets off
         raise InputError(f"{path} cannot be read as an .npz of plain arrays: {fault}") from fault
-    return from_arrays(images, labels, size, channels, str(path), names)
+    return from_arrays(images, labels, square, str(path), names)
 
 
 def from_arrays(
     images: NDArray[Any],
     labels: NDArray[Any] | None,
-    size: int,
-    channels: int,
+    square: Square,
     source: str,
     class_names: list[str] | None = None,
 ) -> ImageSet:
@@ -131,6 +133,6 @@ def from_arrays(
     names = class_names or []
     if names and ("" in names or len(set(names)) < len(names) or (labels is not None and labels.max() >= len(names))):
         raise InputError(f"class_names of {source} should be different, not empty, and one for each label: {names[:5]}.")
-    pixels = resized(torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2), size)
+    pixels = brought_to(square, torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2))
     known = torch.full((n,), UNLABELLED) if labels is None else torch.from_numpy(labels.astype(np.int64))
-    return ImageSet(in_channels(pixels, channels), [str(i) for i in range(n)], known, names)
+    return ImageSet(pixels, [str(i) for i in range(n)], known, names)

@@ -18,6 +18,7 @@ from connr.data.opening import open_for
 from connr.data.sources import open_images
 from connr.errors import InputError
 from connr.recipe import Recipe
+from connr.recipe.square import Square
 
 CHUNKS_AHEAD = 2  # decoded while the network is busy with an earlier one
 
@@ -43,41 +44,44 @@ class Stream(NamedTuple):
 def stream_for(r: Recipe, data: str | Path | Iterable[str], chunk_size: int) -> Stream:
     """As `open_stream`, of what the recipe is for: images at its size, or rows of features."""
     if not r.takes_features:
-        return open_stream(data, r.data.side, r.data.channels, chunk_size)
+        return open_stream(data, r.data.size, r.data.channels, chunk_size, r.data.interpolation)
     if not isinstance(data, str | Path):
         raise InputError("this model takes rows of features, not pictures: DATA should be an .npz, .npy or .parquet file.")
     whole = open_for(r, data)
     return Stream(_cut(whole, chunk_size), len(whole))
 
 
-def open_stream(data: str | Path | Iterable[str], size: int, channels: int, chunk_size: int) -> Stream:
+def open_stream(
+    data: str | Path | Iterable[str], size: int, channels: int, chunk_size: int, interpolation: str = "bilinear"
+) -> Stream:
     """DATA -> chunks of `chunk_size` images, the last one smaller.
 
     Args:
         data: one picture, a folder, an `.npz`, `digits`, or any iterable of paths; it is read as it is needed.
-        size, channels: of the images.
+        size, channels, interpolation: as of `Square`.
         chunk_size: images of a chunk, whatever is skipped between them.
 
     Raises:
         InputError: nothing is there. While it is read: of a single picture, it cannot be read; of many, none can.
     """
+    square = Square(size, channels, interpolation)
     if not isinstance(data, str | Path):
-        return Stream(_decoded(((path, Path(path)) for path in data), size, channels, chunk_size), None)
+        return Stream(_decoded(((path, Path(path)) for path in data), square, chunk_size), None)
     path = Path(data)
     if path.is_dir():
         paths = sorted(pictures(path, leave_out=None))
         if not paths:
             raise InputError(f"{path} holds no pictures (.jpg, .png, .webp, ...), in no subfolder either.")
         named = ((str(picture.relative_to(path)), picture) for picture in paths)
-        return Stream(_decoded(named, size, channels, chunk_size), len(paths))
+        return Stream(_decoded(named, square, chunk_size), len(paths))
     if path.exists() and path.suffix != ".npz":
-        return Stream(iter([_single(path, size, channels)]), 1)
+        return Stream(iter([_single(path, square)]), 1)
     if not path.exists() and not named_in(data) and not str(data).startswith(HUB):
         raise InputError(
             f"{str(data)!r} is not there: DATA should be a picture, a folder, an .npz file, {', '.join(NAMED)}, "
             "or - for paths on standard input."
         )
-    whole = open_images(data, size, channels)
+    whole = open_images(data, *square)
     return Stream(_cut(whole, chunk_size), len(whole))
 
 
@@ -91,8 +95,8 @@ def split_paths(lines: Iterable[bytes], null: bool = False) -> Iterator[str]:
         yield os.fsdecode(rest if null else rest.removesuffix(b"\r"))
 
 
-def _single(path: Path, size: int, channels: int) -> Chunk:
-    pixels = read_picture(path, size, channels)
+def _single(path: Path, square: Square) -> Chunk:
+    pixels = read_picture(path, square)
     if isinstance(pixels, str):
         raise InputError(f"{path} cannot be read as a picture: {pixels}")
     return Chunk([str(path)], pixels.unsqueeze(0), [])
@@ -104,10 +108,10 @@ def _cut(images: ImageSet, chunk_size: int) -> Iterator[Chunk]:
         yield Chunk(images.names[here], images.images[here], [])
 
 
-def _decoded(named: Iterable[tuple[str, Path]], size: int, channels: int, chunk_size: int) -> Iterator[Chunk]:
+def _decoded(named: Iterable[tuple[str, Path]], square: Square, chunk_size: int) -> Iterator[Chunk]:
     names, rows, skipped, found = list[str](), list[Tensor](), list[Skipped](), 0
     first = None
-    for name, pixels in read_ahead(named, partial(read_picture, size=size, channels=channels), CHUNKS_AHEAD * chunk_size):
+    for name, pixels in read_ahead(named, partial(read_picture, square=square), CHUNKS_AHEAD * chunk_size):
         if isinstance(pixels, str):
             skipped.append(Skipped(name, pixels))
             first = first or skipped[0]
@@ -123,5 +127,5 @@ def _decoded(named: Iterable[tuple[str, Path]], size: int, channels: int, chunk_
             raise InputError("there are no paths of pictures to read.")
         raise InputError(f"none of the pictures can be read; the first, {first.path}: {first.reason}")
     if rows or skipped:
-        empty = torch.empty(0, channels, size, size, dtype=torch.uint8)
+        empty = torch.empty(0, *square.shape, dtype=torch.uint8)
         yield Chunk(names, torch.stack(rows) if rows else empty, skipped)

@@ -9,12 +9,11 @@ N^a(i, k) = the k nearest of i by H H^T                                         
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from connr.neighbourhoods.blockwise import Nearest, nearest_blockwise
-from connr.neighbourhoods.nearest import check_sizes, nearest
+from connr.neighbourhoods.nearest import check_sizes, largest
 from connr.neighbourhoods.sparse import refine
 
 DENSE_TO = 8192  # images; a matrix of so many squared takes 268 MB, and six of them are needed
@@ -58,34 +57,44 @@ def contextual(
         sparse = features.device.type == "cpu" and (len(features) > DENSE_TO or len(features) > WORTH_IT * entries)
     if sparse:
         return refine(*search(features, max(k1, k2)), k, k1, k2, alpha, layers, digits)
-    similarity = (features @ features.T).fill_diagonal_(1.0)  # e_ii = 1, free of rounding
-    by_similarity = nearest(similarity, max(k1, k2))
+    # A batch is small: what is written anew costs more than what is computed, so matrices are overwritten.
+    features = features.detach()
+    similarity = features @ features.T
+    by_similarity = largest(similarity.fill_diagonal_(torch.inf), max(k1, k2))
+    similarity.fill_diagonal_(1.0)  # e_ii = 1, free of rounding
     adjacency = reciprocal_adjacency(by_similarity[:, :k1]).to(similarity.dtype)
     refined = propagate(adjacency, similarity, by_similarity[:, :k2], alpha, layers)
     # Images with the same relations tie exactly: what is left of that by rounding must not decide between them.
-    return nearest((refined @ refined.T * 2**digits).round_(), k)
+    scores = torch.mm(refined, refined.T, out=similarity).mul_(2**digits).round_()
+    return largest(scores.fill_diagonal_(torch.inf), k)
 
 
 def reciprocal_adjacency(neighbours: Int[Tensor, "b k1"]) -> Float[Tensor, "b b"]:
     """A of Eq. 3: 1 where two images are each among the other's k1 nearest, 1/2 where one is, else 0."""
     b = len(neighbours)
-    relations = torch.zeros(b, b, device=neighbours.device).scatter_(1, neighbours, 1.0)
-    return (relations + relations.T) / 2
+    half = torch.zeros(b, b, device=neighbours.device).scatter_(1, neighbours, 0.5)
+    return half + half.T
 
 
 def propagate(
     nodes: Float[Tensor, "b b"], similarity: Float[Tensor, "b b"], sources: Int[Tensor, "b k2"], alpha: float, layers: int
 ) -> Float[Tensor, "b b"]:
-    """H of Eq. 6 after `layers` rounds of alpha-weighted query expansion along the edges i <- sources[i] (Eq. 5)."""
+    """H of Eq. 6 after `layers` rounds of alpha-weighted query expansion along the edges i <- sources[i] (Eq. 5).
+
+    Args:
+        nodes: A of Eq. 3; it may be overwritten.
+        similarity: e, 1 on its diagonal.
+        sources: i itself being the first of row i.
+    """
     edges = similarity.gather(1, sources)
     if alpha != int(alpha):
         edges = edges.clamp(min=0)  # a fractional power of a negative cosine is not a number
     weights = edges**alpha
-    for _ in range(layers):
-        symmetric = nodes + nodes.T
-        # Row by row: of a matrix of weights only k2 entries in a row are not 0.
-        nodes = symmetric[sources[:, 0]] * weights[:, :1]
+    for layer in range(layers):
+        symmetric = nodes + nodes.T if layer else nodes  # A + A^T = 2 A, and normalising forgets the 2
+        # Row by row: of a matrix of weights only k2 entries in a row are not 0, and that of the node itself is 1.
+        nodes = symmetric
         for source, weight in zip(sources.T[1:], weights.T[1:], strict=True):
-            nodes.addcmul_(symmetric[source], weight.unsqueeze(1))
-        nodes = F.normalize(nodes, dim=1)
+            nodes = torch.addcmul(nodes, symmetric.index_select(0, source), weight.unsqueeze(1))
+        nodes.div_(torch.linalg.vector_norm(nodes, dim=1, keepdim=True).clamp_min_(1e-12))
     return nodes

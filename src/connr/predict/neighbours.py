@@ -9,20 +9,18 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from connr import metrics, run
+from connr import run
 from connr.data.folder import read_picture
 from connr.data.rows import Rows as Pixels
 from connr.errors import InputError
 from connr.model import Model, place
-from connr.neighbourhoods import contextual
-from connr.neighbourhoods.blockwise import nearest_blockwise
-from connr.recipe import Contextual, Recipe
+from connr.recipe import Recipe
+from connr.report.near import both, purities
 from connr.report.reading import Rows, images_of, read
 from connr.report.sheet import gap_between, mosaic
 from connr.run_folder import RunFolder
 
 COLUMNS = ("neighbourhood", "rank", "path", "similarity", "cluster", "label")
-WAYS = ("contextual", "cosine")
 
 
 class Neighbours(NamedTuple):
@@ -31,7 +29,7 @@ class Neighbours(NamedTuple):
     Attributes:
         name: of the picture.
         cluster: that it is in, or would be assigned to.
-        ways: for each of `WAYS` the indices of its neighbours among the run's images, the nearest first.
+        ways: for each of `report.near.WAYS` the indices of its neighbours among the run's images, the nearest first.
         similarities: for each the cosines, in that order.
         purity: for each the purity over the whole set, where the run has labels.
         rows: what the run says of its images.
@@ -91,19 +89,16 @@ def neighbours(folder: RunFolder, picture: str, count: int = 10, data: str | Non
     if not seen:
         features = torch.cat([features, model.transform(shown.unsqueeze(0))])
     at = account.rows.names.index(picture) if seen else n
-    found = {way: indices.cpu() for way, indices in _both(features, r, count).items()}
+    found = both(features, r, count)
     cosines = features @ features[at]
-    purity = {}
-    if account.rows.class_names:
-        labels = account.rows.labels if seen else torch.cat([account.rows.labels, torch.tensor([-1])])
-        purity = {way: metrics.purity(labels, indices) for way, indices in found.items()}
+    labels = account.rows.labels if seen else torch.cat([account.rows.labels, torch.tensor([-1])])
     own = {way: indices[at, 1:] for way, indices in found.items()}
     return Neighbours(
         picture,
         int(account.rows.assigned.clusters[at]) if seen else _cluster(model, features[at:]),
         own,
         {way: cosines.cpu()[indices] for way, indices in own.items()},
-        purity,
+        purities(labels, found),
         account.rows,
         shown,
         pixels,
@@ -134,20 +129,12 @@ def sheet(found: Neighbours) -> bytes:
     return png.getvalue()
 
 
-def _both(features: Float[Tensor, "n d"], r: Recipe, count: int) -> dict[str, Int[Tensor, "n k"]]:
-    """The contextual neighbours, by the numbers of the recipe where it has them, and those by cosine."""
-    section = r.group.neighbourhood if isinstance(r.group.neighbourhood, Contextual) else Contextual(name="contextual")
-    k, n = count + 1, len(features)
-    ways = contextual(features, k, min(section.k1, n), min(section.k2, n), section.alpha, section.layers, sparse=True)
-    return dict(zip(WAYS, (ways, nearest_blockwise(features, k).indices), strict=True))
-
-
 def _cluster(model: Model, features: Float[Tensor, "1 d"]) -> int:
     return int(place(features, model.centroids).clusters[0])
 
 
 def _read(picture: str, r: Recipe) -> UInt8[Tensor, "c h w"]:
-    pixels = read_picture(Path(picture), r.data.side, r.data.channels)
+    pixels = read_picture(Path(picture), r.data.square)
     if isinstance(pixels, str):
         raise InputError(f"{picture} cannot be read: {pixels}.")
     return pixels

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from connr.recipe.networks import BYOL, MLP, MoCo, Pretrained, ResNet, SimSiam, SmallResNet
 from connr.recipe.section import Count, NonNegative, Positive, Section, Share
-from connr.recipe.side import Side
+from connr.recipe.square import Square
 from connr.recipe.stages import GroupStage, Stage
 from connr.recipe.views import Augment, FeatureViews
 
@@ -34,9 +34,9 @@ class Data(Section):
     resident_gib: NonNegative = 4.0
 
     @property
-    def side(self) -> Side:
-        """`size` with the interpolation that leads to it."""
-        return Side(self.size, self.interpolation)
+    def square(self) -> Square:
+        """What images are brought to."""
+        return Square(self.size, self.channels, self.interpolation)
 
 
 class Train(Section):

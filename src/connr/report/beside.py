@@ -17,6 +17,7 @@ from connr.randomness import derive, stream
 
 SIDE = 32  # pixels that these methods are given at most, and HOG exactly
 COMPONENTS = 64
+AT_A_TIME = 500  # pictures that there are floats of together
 GREY = (0.299, 0.587, 0.114)
 
 
@@ -74,20 +75,28 @@ def compare(
 
 def pixels(images: UInt8[Tensor, "m c s s"]) -> Float[Tensor, "m d"]:
     """Values in [0, 1], of pictures no larger than `SIDE`."""
-    return resized(images, min(SIDE, images.shape[2])).flatten(1).float() / 255
+    return resized(images, min(SIDE, images.shape[2])).flatten(1).float().div_(255)
 
 
 def gradients(images: UInt8[Tensor, "m c s s"]) -> Float[Tensor, "m d"]:
     """HOG of the grey pictures at `SIDE`, its first principal components."""
     from skimage.feature import hog
 
-    small = resized(images, SIDE).float() / 255
-    grey = (small * torch.tensor(GREY).view(3, 1, 1)).sum(dim=1) if small.shape[1] == 3 else small[:, 0]
-    found = np.stack([hog(picture, pixels_per_cell=(8, 8), cells_per_block=(2, 2)) for picture in grey.numpy()])
+    found = np.stack(
+        [
+            hog(picture, pixels_per_cell=(8, 8), cells_per_block=(2, 2))
+            for part in images.split(AT_A_TIME)
+            for picture in grey(resized(part, SIDE).float().div_(255)).numpy()
+        ]
+    )
     centred = torch.from_numpy(found - found.mean(axis=0)).double()
     vectors = torch.linalg.eigh(centred.T @ centred).eigenvectors
     reduced: Tensor = centred @ vectors[:, -COMPONENTS:]
     return reduced.float()
+
+
+def grey(images: Float[Tensor, "m c s s"]) -> Float[Tensor, "m s s"]:
+    return (images * torch.tensor(GREY).view(3, 1, 1)).sum(dim=1) if images.shape[1] == 3 else images[:, 0]
 
 
 def mixture(rows: Float[Tensor, "m d"], n_clusters: int, seed: int) -> Int[Tensor, " m"]:

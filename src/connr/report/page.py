@@ -17,6 +17,7 @@ from connr.report import beside, colours, contact, curves, thumbnails
 from connr.report.cautions import cautions, latest_sizes
 from connr.report.confusion import confusion, worst
 from connr.report.map import coordinates, drawn
+from connr.report.near import nearby, pool
 from connr.report.progress import duration
 from connr.report.reading import Account, Rows, check_names, images_of, read, shown
 from connr.run_folder import RunFolder, write_text
@@ -27,6 +28,7 @@ CONTACT_SIDE = 96  # pixels a thumbnail has at most
 MAP_SIDE, CROWDED_MAP_SIDE, CROWDED = 64, 48, 2000
 MISTAKES, PICTURES_OF_A_MISTAKE = 6, 10
 TABLE_TO = 40  # classes or clusters; a larger table is no longer read
+AT_A_TIME = 4096  # images in memory, of those that neighbours are looked for among
 FR0 = 0.8  # the share that the boundary filter keeps at first, where the recipe has none
 
 
@@ -87,8 +89,10 @@ def _finished(account: Account, rows: Rows, images: ImageSet, device: str) -> di
     groups = contact.clusters(rows, k, PICTURES if k <= MANY_CLUSTERS else FEWER_PICTURES, r.seed)
     wanted = {i for group in groups for indices in group.pictures.values() for i in indices}
     wanted |= {i for mistake in mistakes for i in mistake.images[:PICTURES_OF_A_MISTAKE].tolist()}
-    shown_images = images.images[on_map]
-    features, of_backbone = _features(account, shown_images, device)
+    shown_images, among = images.images[on_map], pool(len(rows.names), r)
+    features, of_backbone = _features(account, images, among, on_map, device)
+    near = nearby(features, among, rows, r)
+    wanted |= {i for one in near.images for i in (one.image, *one.neighbours)} if near else set()
     return {
         "rows": rows,
         "names": [shown(name) for name in rows.names],
@@ -97,7 +101,8 @@ def _finished(account: Account, rows: Rows, images: ImageSet, device: str) -> di
         "groups": groups,
         "largest": max(group.size for group in groups),
         "loosest": max(group.tightness or 0.0 for group in groups),
-        "points": _points(account, rows, shown_images, features, on_map),
+        "points": _points(account, rows, shown_images, features[torch.isin(among, on_map)], on_map),
+        "near": near,
         "shown_points": len(on_map),
         "fr0": _fr0(account),
         "beside": beside.compare(shown_images, rows.assigned.clusters[on_map], rows.labels[on_map], k, r.seed, of_backbone),
@@ -110,13 +115,21 @@ def _finished(account: Account, rows: Rows, images: ImageSet, device: str) -> di
     }
 
 
-def _features(account: Account, images: torch.Tensor, device: str) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """What is clustered of some images; and what a frozen backbone makes of them, which goes through them once for both."""
+def _features(
+    account: Account, images: ImageSet, among: torch.Tensor, on_map: torch.Tensor, device: str
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """What is clustered of some images; and what a frozen backbone makes of those on the map, which are some of these."""
     _, model = run.load_model(account.folder, device)
-    if not account.recipe.frozen:
-        return model.transform(images), None
-    of_backbone = model.through_backbone(images)
-    return model.from_backbone(of_backbone), of_backbone
+    features, of_backbone = [], []
+    for some in among.split(AT_A_TIME):
+        pixels = images.images[some]
+        if not account.recipe.frozen:
+            features.append(model.transform(pixels))
+            continue
+        found = model.through_backbone(pixels)
+        features.append(model.from_backbone(found))
+        of_backbone.append(found[torch.isin(some, on_map)])
+    return torch.cat(features), torch.cat(of_backbone) if of_backbone else None
 
 
 def _points(

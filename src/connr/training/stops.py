@@ -1,10 +1,15 @@
-"""Ctrl-C and SIGTERM asked for politely: the step is finished and saved first. A second one ends the process at once."""
+"""Ctrl-C and SIGTERM asked for politely: the step is finished and saved first. A second one ends the process at once.
+
+So does the first one where there is nothing to save, but not without saying so and taking away what is half done.
+"""
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from connr.errors import Stopped
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -26,20 +31,43 @@ def listening(signals: tuple[signal.Signals, ...] = SIGNALS) -> Iterator[StopReq
     Only the main thread can be told of signals: in any other, nothing is noted.
     """
     request = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
+
+    def note(number: signal.Signals) -> None:
+        request.signal = number
+
+    with _first_of(signals, note):
         yield request
+
+
+@contextmanager
+def at_once(signals: tuple[signal.Signals, ...] = SIGNALS) -> Iterator[None]:
+    """Inside, the first of these signals raises `Stopped` in the main thread; the second and all outside is as it was."""
+
+    def stop(number: signal.Signals) -> None:
+        raise Stopped(number)
+
+    with _first_of(signals, stop):
+        yield
+
+
+@contextmanager
+def _first_of(signals: tuple[signal.Signals, ...], told: Callable[[signal.Signals], None]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
         return
     before = {number: signal.getsignal(number) for number in signals}
 
-    def note(number: int, _: FrameType | None) -> None:
-        request.signal = signal.Signals(number)
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-    for number in signals:
-        signal.signal(number, note)
-    try:
-        yield request
-    finally:
+    def as_before() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+    def first(number: int, _: FrameType | None) -> None:
+        as_before()
+        told(signal.Signals(number))
+
+    for number in signals:
+        signal.signal(number, first)
+    try:
+        yield
+    finally:
+        as_before()
