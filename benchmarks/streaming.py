@@ -3,16 +3,22 @@
 Makes a folder of JPEG pictures, fits it with data.resident_gib=0, and prints the most memory in each part of it.
 Linux only: it reads /proc.
 
-python benchmarks/streaming.py [--images 100000] [--size 64] [--epochs 3] [--json FILE]
+python benchmarks/streaming.py [--images 100000] [--size 64] [--epochs 3] [--within-gib 1] [--json FILE]
+
+--within-gib: the process is given no more than that, its libraries' code and what it reads of files included, and ends if that
+is not enough. For root, who may make a control group.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,10 +62,30 @@ def memory(pid: int) -> Memory:
         return Memory()
 
 
-def watched(command: list[str], events: Path) -> tuple[list[Memory], float, int]:
-    """The most memory until the end of each epoch and after the last; seconds; the exit status."""
+@contextmanager
+def confined(gib: float | None) -> Iterator[Callable[[], object]]:
+    """What a process calls to have no more memory than that, in a control group of its own (version 1 or 2)."""
+    if gib is None:
+        yield lambda: None
+        return
+    root, limit = Path("/sys/fs/cgroup"), "memory.max"
+    if not (root / "cgroup.controllers").exists():
+        root, limit = root / "memory", "memory.limit_in_bytes"
+    group = root / f"streaming-{os.getpid()}"
+    group.mkdir()
+    try:
+        (group / limit).write_text(str(int(gib * 2**30)))
+        os.sync()
+        Path("/proc/sys/vm/drop_caches").write_text("3")  # pages that others have read would not be counted as its own
+        yield lambda: (group / "cgroup.procs").write_text(str(os.getpid()))
+    finally:
+        group.rmdir()
+
+
+def watched(command: list[str], events: Path, first: Callable[[], object]) -> tuple[list[Memory], float, int]:
+    """The most memory until the end of each epoch and after the last; seconds; the exit status. The process calls `first`."""
     began, peaks = time.monotonic(), [Memory()]
-    with subprocess.Popen(command) as process:
+    with subprocess.Popen(command, preexec_fn=first) as process:
         while process.poll() is None:
             finished = events.read_bytes().count(b"\n") if events.is_file() else 0
             peaks += [Memory()] * (finished + 1 - len(peaks))
@@ -74,6 +100,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--resident-gib", type=float, default=0.0, help="a larger number for the same run from memory")
+    parser.add_argument("--within-gib", type=float, help="no more than this for the process; it ends where that is not enough")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
@@ -83,10 +110,13 @@ def main() -> None:
         settings.append(f"data.resident_gib={arguments.resident_gib}")
         command = [sys.executable, "-m", "connr", "fit", str(pictures), "--clusters", "10", "--out", str(out), "--quiet"]
         command += [part for setting in settings for part in ("--set", setting)]
-        peaks, seconds, status = watched(command, out / "events.jsonl")
+        with confined(arguments.within_gib) as first:
+            peaks, seconds, status = watched(command, out / "events.jsonl", first)
         stored = sum(path.stat().st_size for path in (out / "cache").glob("*.rows")) if (out / "cache").is_dir() else 0
     if status:
         raise SystemExit(f"connr fit ended with {status}")
+    if arguments.within_gib:
+        print(f"within {arguments.within_gib:g} GiB, files read and the code of libraries included:")
     print(f"{arguments.images:,} images of {arguments.size} px, {stored / 2**20:,.0f} MiB in the file; {seconds:.0f} s in all")
     names = ["decoding, epoch 1", *(f"epoch {epoch}" for epoch in range(2, len(peaks))), "assignments, report"]
     for name, peak in zip(names, peaks, strict=True):
