@@ -5,8 +5,8 @@ Linux only: it reads /proc.
 
 python benchmarks/streaming.py [--images 100000] [--size 64] [--epochs 3] [--within-gib 1] [--json FILE]
 
---within-gib: the process is given no more than that, its libraries' code and what it reads of files included, and ends if that
-is not enough. For root, who may make a control group.
+--within-gib: the process is given no more than that, and ends if that is not enough. What it reads of files counts, the code of
+its libraries too, but for pages that another process has read first. For root, who may make a control group.
 """
 
 import argparse
@@ -116,7 +116,7 @@ def main() -> None:
     if status:
         raise SystemExit(f"connr fit ended with {status}")
     if arguments.within_gib:
-        print(f"within {arguments.within_gib:g} GiB, files read and the code of libraries included:")
+        print(f"within {arguments.within_gib:g} GiB, with what no other process had read of files and libraries:")
     print(f"{arguments.images:,} images of {arguments.size} px, {stored / 2**20:,.0f} MiB in the file; {seconds:.0f} s in all")
     names = ["decoding, epoch 1", *(f"epoch {epoch}" for epoch in range(2, len(peaks))), "assignments, report"]
     for name, peak in zip(names, peaks, strict=True):

@@ -76,3 +76,9 @@ def test_a_size_outside_the_batch_is_refused(name, size):
         contextual(unit_rows(8, 4, 0), **{"k": 2, "k1": 2, "k2": 2, name: size})
     with pytest.raises(ValueError, match="k=9"):
         local(unit_rows(8, 4, 0), 9)
+
+
+@pytest.mark.parametrize("neighbourhood", [lambda x: local(x, k=3), lambda x: contextual(x, k=3, k1=5, k2=2)])
+def test_keys_may_have_a_gradient(neighbourhood):
+    keys = unit_rows(20, 4, 0).float()
+    assert torch.equal(neighbourhood(keys.clone().requires_grad_()), neighbourhood(keys))

@@ -134,3 +134,11 @@ def test_what_is_not_there_is_refused(tmp_path):
         command.open_all(command.plan("table2", None, 1, tmp_path), None)
     with pytest.raises(InputError, match="'nothing-moco-connr' is neither"):
         command.plan("table4", "nothing", 1, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [("/a/b/x.npz", "x.npz"), ("cifar10:/a/b", "cifar10"), ("hf:a/b:train", "hf:a/b:train"), ("c/photos/", "photos")],
+)
+def test_a_page_names_the_data_without_their_place(data, shown):
+    assert command.without_its_place(data) == shown

@@ -25,7 +25,7 @@ from connr.data import open_images
 from connr.errors import Diverged, InputError, NotWritten, Stopped
 from connr.ranks import ALONE
 from connr.run_folder import RunFolder, read_lines
-from connr.training import Listener, checkpoint, clustering, health, loop
+from connr.training import Listener, checkpoint, clustering, health, loop, stops
 
 SETTINGS = [*TINY, "kmeans.restarts=2"]
 
@@ -98,6 +98,18 @@ class Counting(Listener):
 
     def stepped(self):
         self.steps += 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_while_reading_is_no_broken_file(number):
+    before, swallowed = signal.getsignal(number), False
+    with pytest.raises(Stopped) as stop, stops.at_once():
+        try:
+            signal.raise_signal(number)
+        except Exception:  # as readers of pictures and archives do
+            swallowed = True
+    assert (stop.value.number, swallowed) == (number, False)
+    assert signal.getsignal(number) == before
 
 
 @pytest.fixture

@@ -42,5 +42,7 @@ def reproduce(
         screen.print(f"{cell.data_set}, {cell.row.name}, seed {cell.seed}", highlight=False)
         return ProgressBar(screen, quiet=not screen.is_terminal)
 
-    line += (f" --data {Path(data).name}" if data else "") + f" --seeds {seeds}"  # where it lies is nobody else's business
+    if data:
+        line += f" --data {command.without_its_place(data)}"
+    line += f" --seeds {seeds}"
     typer.echo(command.carry_out(what, line, todo, command.open_all(todo, data), out, into, device, listener))

@@ -23,6 +23,7 @@ def nearest(similarity: Float[Tensor, "b b"], k: int) -> Int[Tensor, "b k"]:
 
 def largest(scores: Float[Tensor, "r c"], k: int) -> Int[Tensor, "r k"]:
     """Where the k largest of each row are, the largest first, equal ones in order of index."""
+    scores = scores.detach()
     if scores.dtype != torch.float32:
         return scores.sort(dim=1, descending=True, stable=True).indices[:, :k]
     if scores.device.type == "cpu" and (found := _partitioned(scores, k)) is not None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from connr import experiment, recipe
 from connr.data import ImageSet, Room, open_images
-from connr.data.named import NAMED, ROOT
+from connr.data.hub import HUB
+from connr.data.named import NAMED, ROOT, named_in
 from connr.errors import InputError
 from connr.reproduce import figures, speed, summary
 from connr.reproduce.runner import Cell, cells, dry_run, reproduce
@@ -82,6 +83,11 @@ def open_all(todo: list[Cell], data: str | None) -> dict[str, ImageSet]:
         if not images[name].labelled:
             raise InputError(f"{data} has no labels: tables and figures are made of scores.")
     return images
+
+
+def without_its_place(data: str) -> str:
+    """DATA for a page that others read: a name, or a file without its folder, which is nobody else's business."""
+    return data if data.startswith(HUB) else named_in(data) or Path(data).name
 
 
 def carry_out(

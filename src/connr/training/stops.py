@@ -41,13 +41,20 @@ def listening(signals: tuple[signal.Signals, ...] = SIGNALS) -> Iterator[StopReq
 
 @contextmanager
 def at_once(signals: tuple[signal.Signals, ...] = SIGNALS) -> Iterator[None]:
-    """Inside, the first of these signals raises `Stopped` in the main thread; the second and all outside is as it was."""
+    """Inside, the first of these signals ends what the main thread does with `Stopped`; all else is as it was."""
+    seen: list[signal.Signals] = []
 
     def stop(number: signal.Signals) -> None:
-        raise Stopped(number)
+        seen.append(number)
+        raise KeyboardInterrupt  # no reader that catches every Exception takes it for a broken file
 
     with _first_of(signals, stop):
-        yield
+        try:
+            yield
+        except KeyboardInterrupt:
+            if not seen:
+                raise
+            raise Stopped(seen[0]) from None
 
 
 @contextmanager
