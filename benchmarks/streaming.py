@@ -5,8 +5,8 @@ Linux only: it reads /proc.
 
 python benchmarks/streaming.py [--images 100000] [--size 64] [--epochs 3] [--within-gib 1] [--json FILE]
 
---within-gib: the process is given no more than that, and ends if that is not enough. What it reads of files counts, the code of
-its libraries too, but for pages that another process has read first. For root, who may make a control group.
+--within-gib: the process is given no more than that, and ends if that is not enough. What it reads of files counts, the code
+of its libraries too, but for pages that another process has read first. For root, who may make a control group.
 """
 
 import argparse
