@@ -10,14 +10,14 @@ python benchmarks/speedrun.py --data digits --device cpu --limit 512 --epochs 2 
 
 import argparse
 import json
+import math
 import os
 import platform
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +42,21 @@ PROFILED = (20, 10)  # steps left out, steps looked at; fewer where there are no
 
 
 class Ticker(Listener):
-    """A line for every epoch that was scored, with the seconds of training so far; steps a profiler."""
+    """A line for every epoch that was scored, with the seconds of training so far; steps a profiler.
 
-    def __init__(self, spent: float, step: Any = None) -> None:
-        self.spent, self.step = spent, step
+    After the first step past `until`, a time of the monotonic clock, it asks this process to stop, as SIGTERM from outside
+    would. Only then: before the first step and after the last nobody listens, and the process would end.
+    """
+
+    def __init__(self, spent: float, until: float, step: Any = None) -> None:
+        self.spent, self.until, self.step = spent, until, step
 
     def stepped(self) -> None:
         if self.step:
             self.step()
+        if time.monotonic() > self.until:
+            self.until = math.inf
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def finished_epoch(self, record: dict[str, Any]) -> None:
         self.spent += record["seconds"]
@@ -63,20 +70,6 @@ def load(sources: list[str], r: Recipe, limit: int | None) -> ImageSet:
     images, labels = (torch.cat(each) for each in ([part.images[:] for part in parts], [part.labels for part in parts]))
     names = [str(index) for index in range(len(images))]
     return ImageSet(images[:limit], names[:limit], labels[:limit], parts[0].class_names)
-
-
-@contextmanager
-def slice_of(seconds: float | None) -> Iterator[None]:
-    """Asks this process to stop, as SIGTERM would, when the time is over."""
-    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM)) if seconds else None
-    if timer:
-        timer.daemon = True
-        timer.start()
-    try:
-        yield
-    finally:
-        if timer:
-            timer.cancel()
 
 
 def account(history: list[dict[str, Any]]) -> dict[str, Any]:
@@ -104,7 +97,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="the run folder, on a local disk; the same one to go on")
     parser.add_argument("--variant", choices=VARIANTS, default="paper")
     parser.add_argument("--epochs", type=int, default=200, help="of the whole schedule, whatever a slice gets done of it")
-    parser.add_argument("--seconds", type=float, help="of this slice, at most")
+    parser.add_argument("--seconds", type=float, help="of this slice; what is under way then is finished")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--limit", type=int, help="the first so many images, to try the script out")
@@ -114,6 +107,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="a line is added to this file when the run has ended")
     arguments = parser.parse_args()
 
+    until = time.monotonic() + (arguments.seconds or math.inf)
     settings = [f"train.epochs={arguments.epochs}", "train.evaluate_every=5", *VARIANTS[arguments.variant], *arguments.set]
     r = recipe.load(arguments.recipe, settings, seed=arguments.seed)
     images, folder = load(arguments.data, r, arguments.limit), RunFolder(arguments.out)
@@ -126,8 +120,8 @@ def main() -> int:
     plan = schedule(wait=wait, warmup=1, active=active, repeat=1)
     profiler = profile(activities=kinds, schedule=plan) if arguments.profile else nullcontext()
     try:
-        with slice_of(arguments.seconds), profiler as watching:
-            ticker = Ticker(spent, watching.step if watching else None)
+        with profiler as watching:
+            ticker = Ticker(spent, until, watching.step if watching else None)
             history = run.fit(r, images, folder, resume=going_on, device=arguments.device, listener=ticker).history
     except Stopped:
         print(f"The slice is over; {run.what_is_safe(folder)}. The same command goes on.")
