@@ -40,7 +40,7 @@ def test_help_comes_without_anything_heavy():
     code = (
         "import sys; from typer.testing import CliRunner; from connr.cli import app\n"
         "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
-        "heavy = {'torch', 'numpy', 'pydantic', 'sklearn', 'lightning'} & set(sys.modules)\n"
+        "heavy = {'torch', 'numpy', 'pydantic', 'sklearn', 'lightning_fabric'} & set(sys.modules)\n"
         "sys.exit(f'imported: {heavy}' if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

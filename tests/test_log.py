@@ -2,7 +2,7 @@ import csv
 import os
 
 import pytest
-from lightning.fabric.loggers.logger import Logger
+from lightning_fabric.loggers.logger import Logger
 
 from connr import experiment, recipe, run
 from connr.errors import InputError
@@ -92,8 +92,8 @@ def test_any_logger_of_fabric_serves_as_a_listener(tiny, few_digits):
 def test_what_cannot_be_logged_is_refused_before_anything_is_written(tiny, few_digits, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="log=csv needs a run folder"):
         run.fit(tiny.model_copy(update={"log": "csv"}), few_digits)
-    monkeypatch.setattr("lightning.fabric.loggers.tensorboard._TENSORBOARD_AVAILABLE", False)
-    monkeypatch.setattr("lightning.fabric.loggers.tensorboard._TENSORBOARDX_AVAILABLE", False)
+    monkeypatch.setattr("lightning_fabric.loggers.tensorboard._TENSORBOARD_AVAILABLE", False)
+    monkeypatch.setattr("lightning_fabric.loggers.tensorboard._TENSORBOARDX_AVAILABLE", False)
     with pytest.raises(InputError, match=r'log=tensorboard .* pip install "connr\[track\]"'):
         logged(tiny, few_digits, "tensorboard", tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lightning.fabric.loggers.logger import Logger
+from lightning_fabric.loggers.logger import Logger
 
 from connr.training.events import Listener
 

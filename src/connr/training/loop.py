@@ -5,7 +5,7 @@ from collections.abc import Callable
 from itertools import islice
 
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from connr.data.batches import batches, fetched
 from connr.data.rows import Rows
