@@ -13,6 +13,7 @@ from sklearn.manifold import trustworthiness
 
 from connr import metrics, recipe
 from connr.data import Skipped
+from connr.data.pixels import resized
 from connr.model import Assigned
 from connr.neighbourhoods import contextual, local
 from connr.report import beside, colours, contact, curves, near, thumbnails
@@ -38,6 +39,21 @@ def decoded(uri):
 
 
 # Thumbnails
+
+
+@pytest.mark.parametrize("side", [20, 48])
+def test_some_of_many_pictures_made_smaller_a_few_at_a_time(side):
+    images = torch.randint(0, 256, (700, 3, 24, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(side))
+    which, asked = torch.arange(699, 0, -2), []
+
+    class Watched(torch.Tensor):
+        def __getitem__(self, rows):
+            asked.append(len(rows))
+            return images[rows]
+
+    found = thumbnails.smaller(images.as_subclass(Watched), which, side)
+    assert torch.equal(found, resized(images[which], min(side, 24)))
+    assert max(asked) <= thumbnails.AT_A_TIME < sum(asked) == len(which)
 
 
 @pytest.mark.parametrize("n", [1, 2, 9, 10])
@@ -199,8 +215,8 @@ def test_the_worst_confusions_come_first_with_their_images():
 
 def test_simple_methods_find_simple_clusters():
     """Bars that lie or stand, bright or dark: pixels see both, edges the direction."""
-    images = torch.zeros(80, 3, 40, 40, dtype=torch.uint8)
-    images[:40, :, 16:24], images[40:, :, :, 16:24] = 255, 255
+    images = torch.zeros(80, 3, 32, 32, dtype=torch.uint8)
+    images[:40, :, 12:20], images[40:, :, :, 12:20] = 255, 255
     noise = torch.randint(0, 40, images.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     truth = torch.arange(80) // 40
     ours, pixels, edges = beside.compare((images // 2) + noise, 1 - truth, truth, n_clusters=2, seed=0)

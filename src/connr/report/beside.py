@@ -15,7 +15,7 @@ from connr.data.pixels import resized
 from connr.kmeans import kmeans
 from connr.randomness import derive, stream
 
-SIDE = 32  # pixels that these methods are given at most, and HOG exactly
+SIDE = 32  # pixels that these methods are given at most; HOG enlarges smaller ones to it
 COMPONENTS = 64
 AT_A_TIME = 500  # pictures that there are floats of together
 GREY = (0.299, 0.587, 0.114)
@@ -41,7 +41,7 @@ def compare(
     """ConNR and simple methods on the same images; empty where they are fewer than the clusters.
 
     Args:
-        images: (m c s s) uint8, or rows of features (m d).
+        images: (m c s s) uint8, at most `SIDE` pixels a side; or rows of features (m d).
         of_backbone: the features of a frozen backbone, which ConNR was given as well.
     """
     if len(images) < n_clusters:
@@ -74,8 +74,8 @@ def compare(
 
 
 def pixels(images: UInt8[Tensor, "m c s s"]) -> Float[Tensor, "m d"]:
-    """Values in [0, 1], of pictures no larger than `SIDE`."""
-    return resized(images, min(SIDE, images.shape[2])).flatten(1).float().div_(255)
+    """Values in [0, 1]."""
+    return images.flatten(1).float().div_(255)
 
 
 def gradients(images: UInt8[Tensor, "m c s s"]) -> Float[Tensor, "m d"]:

@@ -28,7 +28,7 @@ CONTACT_SIDE = 96  # pixels a thumbnail has at most
 MAP_SIDE, CROWDED_MAP_SIDE, CROWDED = 64, 48, 2000
 MISTAKES, PICTURES_OF_A_MISTAKE = 6, 10
 TABLE_TO = 40  # classes or clusters; a larger table is no longer read
-AT_A_TIME = 4096  # images in memory, of those that neighbours are looked for among
+AT_A_TIME = 512  # images in memory, of those that neighbours are looked for among
 FR0 = 0.8  # the share that the boundary filter keeps at first, where the recipe has none
 
 
@@ -89,9 +89,10 @@ def _finished(account: Account, rows: Rows, images: ImageSet, device: str) -> di
     groups = contact.clusters(rows, k, PICTURES if k <= MANY_CLUSTERS else FEWER_PICTURES, r.seed)
     wanted = {i for group in groups for indices in group.pictures.values() for i in indices}
     wanted |= {i for mistake in mistakes for i in mistake.images[:PICTURES_OF_A_MISTAKE].tolist()}
-    shown_images, among = images.images[on_map], pool(len(rows.names), r)
+    among = pool(len(rows.names), r)
     features, of_backbone = _features(account, images, among, on_map, device)
     near = nearby(features, among, rows, r)
+    plain = images.images[on_map] if r.takes_features else thumbnails.smaller(images.images, on_map, beside.SIDE)
     wanted |= {i for one in near.images for i in (one.image, *one.neighbours)} if near else set()
     return {
         "rows": rows,
@@ -101,11 +102,11 @@ def _finished(account: Account, rows: Rows, images: ImageSet, device: str) -> di
         "groups": groups,
         "largest": max(group.size for group in groups),
         "loosest": max(group.tightness or 0.0 for group in groups),
-        "points": _points(account, rows, shown_images, features[torch.isin(among, on_map)], on_map),
+        "points": _points(account, rows, images, features[torch.isin(among, on_map)], on_map),
         "near": near,
         "shown_points": len(on_map),
         "fr0": _fr0(account),
-        "beside": beside.compare(shown_images, rows.assigned.clusters[on_map], rows.labels[on_map], k, r.seed, of_backbone),
+        "beside": beside.compare(plain, rows.assigned.clusters[on_map], rows.labels[on_map], k, r.seed, of_backbone),
         "table": table,
         "table_fits": bool(table) and max(len(rows.class_names), k) <= TABLE_TO,
         "mistakes": mistakes,
@@ -132,15 +133,14 @@ def _features(
     return torch.cat(features), torch.cat(of_backbone) if of_backbone else None
 
 
-def _points(
-    account: Account, rows: Rows, images: torch.Tensor, features: torch.Tensor, on_map: torch.Tensor
-) -> dict[str, Any]:
+def _points(account: Account, rows: Rows, images: ImageSet, features: torch.Tensor, on_map: torch.Tensor) -> dict[str, Any]:
     """What the script of the map is given; its numbers are those of assignments.csv."""
     places = coordinates(features, account.recipe.seed)
     if account.recipe.takes_features:
         sheet = thumbnails.Sheet("", 0, 1)
     else:
-        sheet = thumbnails.sheet(images, MAP_SIDE if len(on_map) <= CROWDED else CROWDED_MAP_SIDE)
+        side = MAP_SIDE if len(on_map) <= CROWDED else CROWDED_MAP_SIDE
+        sheet = thumbnails.sheet(thumbnails.smaller(images.images, on_map, side), side)
     chosen = on_map.tolist()
     return {
         "x": places[:, 0].tolist(),

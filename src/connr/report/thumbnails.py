@@ -6,15 +6,18 @@ from io import BytesIO
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+import torch
+from jaxtyping import Int, UInt8
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from connr.data import Rows
 from connr.data.pixels import resized
 
 LOSSLESS_TO = 16  # pixels; below that compression shows, and saves nothing
 QUALITY = 78
+AT_A_TIME = 256  # pictures that there are of in their own size
 
 
 class Sheet(NamedTuple):
@@ -23,6 +26,12 @@ class Sheet(NamedTuple):
     uri: str
     side: int
     columns: int
+
+
+def smaller(images: Rows, which: Int[Tensor, " m"], most: int) -> UInt8[Tensor, "m c s s"]:
+    """Some pictures, at most `most` pixels a side; in memory there are never many in their own size."""
+    side = min(most, images.shape[2])
+    return torch.cat([resized(images[some], side) for some in which.split(AT_A_TIME)])
 
 
 def uri(image: UInt8[Tensor, "c h w"], most: int) -> str:
