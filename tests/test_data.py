@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from connr.data import batches, open_images
+from connr.data import Room, Stored, batches, npz, open_images
 from connr.data.pixels import resized
 from connr.errors import InputError
 from connr.run_folder import RunFolder, write_text
@@ -154,6 +154,25 @@ def test_npz_with_and_without_labels(tmp_path):
     assert not plain.labelled
 
 
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("size", [12, 7])
+def test_an_npz_is_the_same_a_few_images_at_a_time_and_from_a_file(tmp_path, monkeypatch, save, order, size):
+    images = np.random.default_rng(0).integers(0, 256, (50, 12, 14, 3), dtype=np.uint8)
+    save(tmp_path / "x.npz", images=np.asarray(images, order=order), labels=np.arange(50) % 3)
+    whole = open_images(images, size, 3)
+    monkeypatch.setattr(npz, "BYTES_AT_A_TIME", 7 * 12 * 14 * 3)  # seven images
+    held = open_images(tmp_path / "x.npz", size, 3)
+    filed = open_images(tmp_path / "x.npz", size, 3, room=Room(gib=0, cache=tmp_path))
+    assert torch.equal(held.images, whole.images)
+    assert torch.equal(filed.images[:], whole.images)
+    assert held.labels.tolist() == filed.labels.tolist() == [i % 3 for i in range(50)]
+    assert isinstance(filed.images, Stored) == (order == "C")  # the other order is read whole
+    assert len(list(tmp_path.glob("*.rows"))) == (order == "C")
+    del filed
+    assert not list(tmp_path.glob("*.rows"))
+
+
 def test_channels_are_made_as_asked():
     colours = np.zeros((2, 8, 8, 3), dtype=np.uint8)
     colours[..., 0] = 255
@@ -175,7 +194,11 @@ def test_channels_are_made_as_asked():
         ({"images": np.zeros((2, 8, 8), np.uint8), "labels": np.array([0, 1]), "class_names": ["a"]}, "one for each label"),
         ({"images": np.zeros((2, 8, 8), np.uint8), "labels": np.array([0, 1]), "class_names": ["a", "a"]}, "different"),
         ({"images": np.zeros((2, 8, 8), np.uint8), "labels": np.array([0, 2**63], np.uint64)}, "more than 64 bits hold"),
-        ({"images": np.array([object(), object()])}, "cannot be read as an .npz of plain arrays"),
+        ({"images": np.array([object(), object()])}, "are object, should be uint8"),
+        (
+            {"images": np.zeros((2, 8, 8), np.uint8), "labels": np.array([None, 1])},
+            "cannot be read as an .npz of plain arrays",
+        ),
     ],
 )
 def test_bad_arrays_are_refused(tmp_path, arrays, message):
@@ -193,8 +216,14 @@ def test_broken_archives_are_refused(tmp_path):
     np.save(inner, np.zeros((4, 8, 8), np.uint8))
     with zipfile.ZipFile(tmp_path / "cut.npz", "w") as archive:
         archive.writestr("images.npy", inner.getvalue()[:-50])
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="plain arrays: it ends in image 3 of 4"):
         open_images(tmp_path / "cut.npz", 8, 3)
+    np.savez(tmp_path / "flipped.npz", images=np.full((4, 8, 8), 77, np.uint8))
+    content = bytearray((tmp_path / "flipped.npz").read_bytes())
+    content[content.index(bytes([77] * 100)) + 50] ^= 1
+    (tmp_path / "flipped.npz").write_bytes(content)
+    with pytest.raises(InputError, match="plain arrays: Bad CRC-32"):
+        open_images(tmp_path / "flipped.npz", 8, 3)
 
 
 def test_places_that_are_no_data_are_refused(tmp_path):

@@ -5,17 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from connr.data.arrays import from_arrays
 from connr.data.dataset import read_dataset
 from connr.data.folder import UNREADABLE_AT_MOST, read_folder
 from connr.data.hub import HUB, read_hub
-from connr.data.image_set import UNLABELLED, ImageSet
+from connr.data.image_set import ImageSet
 from connr.data.named import NAMED, named_in
+from connr.data.npz import read_npz
 from connr.data.paper import read_named
-from connr.data.pixels import brought_to
 from connr.data.room import Room
 from connr.errors import InputError
 from connr.recipe.square import Square
@@ -43,7 +42,7 @@ def open_images(
         labels_from_folders: take the name of the folder a picture lies in as its label.
         leave_out: a folder inside DATA that is not read: the run's own output.
         threads: that decode pictures; None for one a core.
-        room: where decoded pictures go. Arrays stay in memory, where they come from.
+        room: where the pixels go. Arrays stay in memory, where they come from.
         unreadable_at_most: the share of a folder's pictures that may be left out because they cannot be read.
 
     Raises:
@@ -71,7 +70,7 @@ def open_images(
         found = read_folder(path, square, labels_from_folders, leave_out, threads, room, unreadable_at_most)
         return replace(found, source=str(path.resolve()))
     if path.suffix == ".npz" and path.is_file():
-        return replace(read_npz(path, square), source=str(path.resolve()))
+        return replace(read_npz(path, square, room), source=str(path.resolve()))
     if path.exists():
         raise InputError(f"{path} is neither a folder of pictures nor an .npz file.")
     raise InputError(
@@ -86,53 +85,3 @@ def digits(square: Square) -> ImageSet:
     bunch = load_digits()
     images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
     return from_arrays(images, bunch.target, square, "digits", [str(name) for name in bunch.target_names])
-
-
-def read_npz(path: Path, square: Square) -> ImageSet:
-    """`images` uint8 [n,h,w] or [n,h,w,c]; optional `labels` [n] of integers, -1 unlabelled; optional `class_names`."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if "images" not in arrays.files:
-                hint = " Rows of features are for a run that was fitted to such." if "features" in arrays.files else ""
-                raise InputError(f"{path} has no array `images`; it holds: {', '.join(arrays.files) or 'nothing'}.{hint}")
-            images = arrays["images"]
-            labels = arrays["labels"] if "labels" in arrays.files else None
-            names = [str(name) for name in arrays["class_names"]] if "class_names" in arrays.files else []
-    except InputError:
-        raise
-    except Exception as fault:  # zipfile, zlib, struct, numpy: whatever a broken archive sets off
-        raise InputError(f"{path} cannot be read as an .npz of plain arrays: {fault}") from fault
-    return from_arrays(images, labels, square, str(path), names)
-
-
-def from_arrays(
-    images: NDArray[Any],
-    labels: NDArray[Any] | None,
-    square: Square,
-    source: str,
-    class_names: list[str] | None = None,
-) -> ImageSet:
-    """Checked arrays -> `ImageSet`.
-
-    Raises:
-        InputError: naming `source` and what is wrong with it.
-    """
-    if images.dtype != np.uint8:
-        raise InputError(f"images of {source} are {images.dtype}, should be uint8 in 0..255.")
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.ndim != 4 or images.shape[3] not in (1, 3):
-        raise InputError(f"images of {source} have shape {list(images.shape)}, should be [n,h,w], [n,h,w,1] or [n,h,w,3].")
-    if 0 in images.shape:
-        raise InputError(f"{source} holds no images: shape {list(images.shape)}.")
-    n = len(images)
-    if labels is not None and (labels.shape != (n,) or not np.issubdtype(labels.dtype, np.integer)):
-        raise InputError(f"labels of {source} are {labels.dtype} {list(labels.shape)}, should be integers [{n}].")
-    if labels is not None and n and labels.max(initial=0) > np.iinfo(np.int64).max:
-        raise InputError(f"labels of {source} reach {labels.max()}, more than 64 bits hold.")
-    names = class_names or []
-    if names and ("" in names or len(set(names)) < len(names) or (labels is not None and labels.max() >= len(names))):
-        raise InputError(f"class_names of {source} should be different, not empty, and one for each label: {names[:5]}.")
-    pixels = brought_to(square, torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2))
-    known = torch.full((n,), UNLABELLED) if labels is None else torch.from_numpy(labels.astype(np.int64))
-    return ImageSet(pixels, [str(i) for i in range(n)], known, names)
