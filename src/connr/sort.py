@@ -1,6 +1,5 @@
 """The pictures of a run in a folder for each cluster, as links or copies, the most typical first."""
 
-import csv
 import os
 import shutil
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import NamedTuple
 from connr.data import Skipped
 from connr.data.folder import endings
 from connr.errors import InputError
-from connr.run import read_config, write_csv
+from connr.run import Placed, read_assignments, read_config, write_csv
 from connr.run_folder import RunFolder, check_new, replacing_folder
 
 LONGEST_NAME = 200  # bytes that are kept of a picture's own name, beside its rank; file systems take 255
@@ -21,14 +20,6 @@ class Sorted(NamedTuple):
     linked: int
     copied: int
     missing: list[Skipped]
-
-
-class Placed(NamedTuple):
-    """A row of assignments.csv."""
-
-    name: str
-    cluster: int
-    distance: float
 
 
 def sort(folder: RunFolder, out: Path, *, copy: bool = False, pictures: Path | None = None) -> Sorted:
@@ -52,13 +43,14 @@ def sort(folder: RunFolder, out: Path, *, copy: bool = False, pictures: Path | N
     clusters = config["recipe"].clusters
     if config["recipe"].takes_features:
         raise InputError(f"{folder.path} is a run on rows of features, not on a folder: there are no pictures to sort.")
-    rows = _assignments(folder, clusters)
+    rows = read_assignments(folder, clusters)
+    _check_names(folder, rows)
     source = _source(folder, pictures, str(config["data"]))
     check_new(out)
     if out.resolve().is_relative_to(source.resolve()):
         raise InputError(f"{out} lies among the pictures themselves, in {source}; choose an OUT elsewhere.")
-    found = [row for row in rows if (source / row.name).is_file()]
-    missing = [Skipped(row.name, "not there") for row in rows if not (source / row.name).is_file()]
+    found = [row for row in rows if (source / row.path).is_file()]
+    missing = [Skipped(row.path, "not there") for row in rows if not (source / row.path).is_file()]
     if not found:
         raise InputError(f"none of the {len(rows):,} pictures of {folder.path} is in {source}; say where with --pictures.")
 
@@ -70,9 +62,9 @@ def sort(folder: RunFolder, out: Path, *, copy: bool = False, pictures: Path | N
             members = sorted((row for row in found if row.cluster == cluster), key=lambda row: row.distance)
             digits = max(3, len(str(len(members))))
             for rank, row in enumerate(members, start=1):
-                target = place / f"{rank:0{digits}d}-{_short(Path(row.name).name)}"
-                linked += _put(source / row.name, target, copy)
-                index.append((row.name, f"{place.name}/{target.name}"))
+                target = place / f"{rank:0{digits}d}-{_short(Path(row.path).name)}"
+                linked += _put(source / row.path, target, copy)
+                index.append((row.path, f"{place.name}/{target.name}"))
         write_csv(draft / "sorted.csv", ("path", "file"), index)
         if missing:
             write_csv(draft / "missing.csv", ("path", "reason"), missing)
@@ -106,20 +98,12 @@ def _short(name: str) -> str:
     return name if len(raw) <= LONGEST_NAME else raw[-LONGEST_NAME:].decode(errors="ignore")
 
 
-def _assignments(folder: RunFolder, clusters: int) -> list[Placed]:
-    known = endings()  # a run folder of somebody else's is not to name any other file
-    try:
-        with open(folder.assignments, newline="", encoding="utf-8", errors="surrogateescape") as file:
-            rows = [Placed(row["path"], int(row["cluster"]), float(row["distance"])) for row in csv.DictReader(file)]
-        for row in rows:
-            strange = (
-                Path(row.name).is_absolute() or ".." in Path(row.name).parts or Path(row.name).suffix.lower() not in known
-            )
-            if strange or not 0 <= row.cluster < clusters:
-                raise ValueError(row)
-        return rows
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as fault:
-        raise InputError(f"{folder.assignments} is not as a run writes it: {fault!r}.") from fault
+def _check_names(folder: RunFolder, rows: list[Placed]) -> None:
+    """A run folder of somebody else's is not to name any file but pictures below their folder."""
+    known = endings()
+    for path in (Path(row.path) for row in rows):
+        if path.is_absolute() or ".." in path.parts or path.suffix.lower() not in known:
+            raise InputError(f"{folder.assignments} is not as a run writes it: it names {str(path)!r}.")
 
 
 def _source(folder: RunFolder, pictures: Path | None, was_at: str) -> Path:

@@ -63,7 +63,7 @@ def read(folder: RunFolder) -> Account:
         source, version = str(config.get("data", "")), str(config["connr"])
     except (OSError, ValueError, KeyError, AttributeError) as fault:
         raise InputError(f"{folder.config} cannot be read: {fault!r}.") from fault
-    return Account(folder, r, records, skipped, _rows(folder.assignments, r.clusters or 0), source, version)
+    return Account(folder, r, records, skipped, _rows(folder, r.clusters or 0), source, version)
 
 
 def images_of(account: Account, data: str | None = None) -> ImageSet:
@@ -103,20 +103,17 @@ def shown(name: str) -> str:
     return os.fsencode(name).decode("utf-8", errors="replace")
 
 
-def _rows(path: Path, n_clusters: int) -> Rows:
-    table = _table(path, run.CSV_COLUMNS)
-    try:
-        clusters = torch.tensor([int(row["cluster"]) for row in table])
-        distances, ratios = (torch.tensor([float(row[key]) for row in table]) for key in ("distance", "boundary_ratio"))
-        if not table or not 0 <= int(clusters.min()) <= int(clusters.max()) < n_clusters:
-            raise ValueError(f"clusters should be in 0..{n_clusters - 1}")
-    except (TypeError, ValueError) as fault:
-        raise InputError(f"{path} is not as a run writes it: {fault}.") from fault
-    written = {row["label"] for row in table} - {""}
+def _rows(folder: RunFolder, n_clusters: int) -> Rows:
+    placed = run.read_assignments(folder, n_clusters)
+    written = {row.label for row in placed} - {""}
     class_names = sorted(written, key=int) if all(name.isdecimal() for name in written) else sorted(written)
     index = {name: at for at, name in enumerate(class_names)} | {"": -1}
-    labels = torch.tensor([index[row["label"]] for row in table])
-    return Rows([row["path"] for row in table], Assigned(clusters, distances, ratios), labels, class_names)
+    assigned = Assigned(
+        torch.tensor([row.cluster for row in placed]),
+        torch.tensor([row.distance for row in placed]),
+        torch.tensor([row.boundary_ratio for row in placed]),
+    )
+    return Rows([row.path for row in placed], assigned, torch.tensor([index[row.label] for row in placed]), class_names)
 
 
 def _table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:

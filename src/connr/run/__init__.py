@@ -1,20 +1,21 @@
 """Images + recipe -> a finished run and its folder; and back from a folder to the model."""
 
-from connr.run.assignments import CSV_COLUMNS, evaluate, write_assignments, write_csv
+from connr.run.assignments import Placed, evaluate, read_assignments, write_assignments, write_csv
 from connr.run.fit import Fitted, fit, fitted_to, what_is_safe
 from connr.run.rank import Job, history, prepared, train_here
 from connr.run.saved import load_model, read_config, save_model
 
 __all__ = [
-    "CSV_COLUMNS",
     "Fitted",
     "Job",
+    "Placed",
     "evaluate",
     "fit",
     "fitted_to",
     "history",
     "load_model",
     "prepared",
+    "read_assignments",
     "read_config",
     "save_model",
     "train_here",

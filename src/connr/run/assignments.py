@@ -1,9 +1,10 @@
-"""assignments.csv: where each image went; written, and scored."""
+"""assignments.csv: where each image went; written, read, and scored."""
 
 import csv
 import io
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from connr import metrics
 from connr.data import ImageSet
@@ -11,7 +12,15 @@ from connr.errors import InputError
 from connr.model import Assigned
 from connr.run_folder import RunFolder, write_text
 
-CSV_COLUMNS = ("path", "cluster", "distance", "boundary_ratio", "label")
+
+class Placed(NamedTuple):
+    """A row; `label` is empty where there is none."""
+
+    path: str
+    cluster: int
+    distance: float
+    boundary_ratio: float
+    label: str
 
 
 def write_assignments(assigned: Assigned, images: ImageSet, folder: RunFolder) -> None:
@@ -19,7 +28,35 @@ def write_assignments(assigned: Assigned, images: ImageSet, folder: RunFolder) -
     labels = [_label(images, int(label)) for label in images.labels]
     columns = (images.names, assigned.clusters.tolist(), assigned.distances.tolist(), assigned.ratios.tolist(), labels)
     rows = ((name, c, f"{d:.6f}", f"{r:.6f}", label) for name, c, d, r, label in zip(*columns, strict=True))
-    write_csv(folder.assignments, CSV_COLUMNS, rows)
+    write_csv(folder.assignments, Placed._fields, rows)
+
+
+def read_assignments(folder: RunFolder, clusters: int | None = None) -> list[Placed]:
+    """The rows of a finished run, one at least.
+
+    Args:
+        clusters: how many there are; None where that is not known.
+
+    Raises:
+        InputError: the file is not there, or not as a run writes it.
+    """
+    try:
+        with open(folder.assignments, newline="", encoding="utf-8", errors="surrogateescape") as file:
+            rows = [_placed(row) for row in csv.DictReader(file)]
+        if not rows:
+            raise ValueError("it has no rows")
+        for row in rows:
+            if not 0 <= row.cluster < (clusters or len(rows)):
+                raise ValueError(f"there is no cluster {row.cluster}")
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as fault:
+        raise InputError(f"{folder.assignments} is not as a run writes it: {fault!r}.") from fault
+    return rows
+
+
+def _placed(row: dict[str, str]) -> Placed:
+    if any(row[column] is None for column in Placed._fields):
+        raise ValueError(f"a row ends too soon: {row}")
+    return Placed(row["path"], int(row["cluster"]), float(row["distance"]), float(row["boundary_ratio"]), row["label"])
 
 
 def evaluate(folder: RunFolder) -> dict[str, float]:
@@ -31,18 +68,12 @@ def evaluate(folder: RunFolder) -> dict[str, float]:
     if not folder.assignments.is_file():
         state = "an unfinished run; finish it with --resume" if folder.holds_a_run() else "no run"
         raise InputError(f"{folder.path} holds {state}.")
-    try:
-        with open(folder.assignments, newline="", encoding="utf-8", errors="surrogateescape") as file:
-            rows = [(row["label"], int(row["cluster"])) for row in csv.DictReader(file)]
-        if any(label is None or not 0 <= cluster < len(rows) for label, cluster in rows):
-            raise ValueError("a cluster or label is none")
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as fault:
-        raise InputError(f"{folder.assignments} is not as a run writes it: {fault!r}.") from fault
-    names = sorted({label for label, _ in rows} - {""})
+    rows = read_assignments(folder)
+    names = sorted({row.label for row in rows} - {""})
     if not names:
         raise InputError(f"no image in {folder.assignments} has a label: there is nothing to score against.")
-    labels = [names.index(label) if label else -1 for label, _ in rows]
-    return metrics.scores(labels, [cluster for _, cluster in rows])
+    labels = [names.index(row.label) if row.label else -1 for row in rows]
+    return metrics.scores(labels, [row.cluster for row in rows])
 
 
 def _label(images: ImageSet, label: int) -> str:
