@@ -15,7 +15,7 @@ from connr.data.rows import Rows as Pixels
 from connr.errors import InputError
 from connr.model import Model, place
 from connr.recipe import Recipe
-from connr.report.near import both, purities
+from connr.report.near import each_way, purities
 from connr.report.reading import Rows, images_of, read
 from connr.report.sheet import gap_between, mosaic
 from connr.run_folder import RunFolder
@@ -89,7 +89,7 @@ def neighbours(folder: RunFolder, picture: str, count: int = 10, data: str | Non
     if not seen:
         features = torch.cat([features, model.transform(shown.unsqueeze(0))])
     at = account.rows.names.index(picture) if seen else n
-    found = both(features, r, count)
+    found = each_way(features, r, count)
     cosines = features @ features[at]
     labels = account.rows.labels if seen else torch.cat([account.rows.labels, torch.tensor([-1])])
     own = {way: indices[at, 1:] for way, indices in found.items()}

@@ -61,7 +61,7 @@ def nearby(features: Float[Tensor, "m d"], among: Int[Tensor, " m"], rows: Rows,
     """
     if len(among) < 2:
         return None
-    found = both(features, r, min(COUNT, len(among) - 1))
+    found = each_way(features, r, min(COUNT, len(among) - 1))
     clusters, ratios = rows.assigned.clusters[among], rows.assigned.ratios[among]
     present = clusters.unique()
     drawn = present[torch.randperm(len(present), generator=stream(r.seed, "near"))[:MOST_CLUSTERS]].sort().values
@@ -81,7 +81,7 @@ def nearby(features: Float[Tensor, "m d"], among: Int[Tensor, " m"], rows: Rows,
     return Nearby(images, len(among), purity, metrics.purity(clusters, found["contextual"]))
 
 
-def both(features: Float[Tensor, "n d"], r: Recipe, count: int) -> dict[str, Int[Tensor, "n k"]]:
+def each_way(features: Float[Tensor, "n d"], r: Recipe, count: int) -> dict[str, Int[Tensor, "n k"]]:
     """For each of `WAYS` every image and its `count` neighbours: by the numbers of the recipe where it has them; by cosine."""
     section = r.group.neighbourhood if isinstance(r.group.neighbourhood, Contextual) else Contextual(name="contextual")
     n, k = len(features), count + 1
