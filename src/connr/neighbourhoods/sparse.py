@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 from torch import Tensor
 
-PRODUCTS = 1 << 24  # numbers multiplied in a block of scores; those that remain are a few times fewer
+PRODUCTS = 1 << 22  # numbers multiplied in a block of scores; those that remain are a few times fewer, and stay in the cache
 CHUNKS = 4  # times k: that many chunks of a row have their maxima taken, on average
 
 
@@ -58,7 +58,7 @@ def propagate(nodes: sp.csr_array, messages: sp.csr_array, layers: int) -> sp.cs
     """H of Eq. 6 after `layers` rounds."""
     for _ in range(layers):
         nodes = messages @ (nodes + nodes.T)
-        lengths = np.sqrt(np.bincount(_row_of_each(nodes), nodes.data**2, minlength=nodes.shape[0]))
+        lengths = np.sqrt(np.add.reduceat(nodes.data**2, nodes.indptr[:-1]))  # no row is empty: an image relates to itself
         nodes.data /= np.repeat(lengths.clip(min=1e-12), np.diff(nodes.indptr))
     return nodes
 
@@ -66,7 +66,8 @@ def propagate(nodes: sp.csr_array, messages: sp.csr_array, layers: int) -> sp.cs
 def ranked(nodes: sp.csr_array, k: int, names: NDArray[np.int64], digits: int) -> NDArray[np.int64]:
     """The k largest of each row of H H^T (Eq. 7), rounded; columns are told by `names`, and ties go by them."""
     across = nodes.T.tocsr()
-    products = np.concatenate([[0], np.cumsum(np.diff(across.indptr)[nodes.indices])])[nodes.indptr]
+    multiplied = np.add.reduceat(np.diff(across.indptr)[nodes.indices], nodes.indptr[:-1], dtype=np.int64)
+    products = np.concatenate([[0], np.cumsum(multiplied)])
     cuts = np.unique(np.searchsorted(products, np.arange(0, products[-1] + PRODUCTS, PRODUCTS)).clip(max=nodes.shape[0]))
     cuts = np.unique(np.concatenate([[0], cuts, [nodes.shape[0]]]))
 
@@ -137,10 +138,7 @@ def _candidates(
 def _matrix(columns: NDArray[np.integer], values: NDArray[np.float64]) -> sp.csr_array:
     """(n n), row i holding values[i] in columns[i]."""
     n, m = columns.shape
-    matrix = sp.csr_array((values.ravel(), columns.ravel().astype(np.int32), np.arange(0, n * m + 1, m)), shape=(n, n))
+    starts = np.arange(0, n * m + 1, m, dtype=np.int32)  # else scipy makes wide integers of all of them
+    matrix = sp.csr_array((values.ravel(), columns.ravel().astype(np.int32), starts), shape=(n, n))
     matrix.sum_duplicates()
     return matrix
-
-
-def _row_of_each(matrix: sp.csr_array) -> NDArray[np.int64]:
-    return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
