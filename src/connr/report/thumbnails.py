@@ -46,14 +46,15 @@ def sheet(images: UInt8[Tensor, "n c s s"], most: int) -> Sheet:
     small = resized(images, side).permute(0, 2, 3, 1).numpy()
     n, columns = len(small), math.ceil(math.sqrt(len(small)))
     rows = math.ceil(n / columns)
-    cells = np.zeros((rows * columns, side, side, small.shape[3]), dtype=np.uint8)
-    cells[:n] = small
-    canvas = cells.reshape(rows, columns, side, side, -1).swapaxes(1, 2).reshape(rows * side, columns * side, -1)
+    canvas = np.zeros((rows * side, columns * side, small.shape[3]), dtype=np.uint8)
+    for at, picture in enumerate(small):
+        top, left = at // columns * side, at % columns * side
+        canvas[top : top + side, left : left + side] = picture
     return Sheet(_webp(canvas, lossless=side <= LOSSLESS_TO), side, columns)
 
 
 def _webp(pixels: NDArray[np.uint8], lossless: bool) -> str:
     file = BytesIO()
-    picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
+    picture = Image.fromarray(pixels[..., 0]).convert("RGB") if pixels.shape[2] == 1 else Image.fromarray(pixels)
     picture.save(file, format="WEBP", quality=QUALITY, lossless=lossless, method=4)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
