@@ -228,6 +228,10 @@ def test_simple_methods_find_simple_clusters():
     assert beside.compare(images[:2], truth[:2], truth[:2], n_clusters=3, seed=0) == []
 
 
+def test_rows_that_are_all_the_same_are_clustered_without_a_warning():
+    assert beside.mixture(torch.ones(20, 4), 2, seed=0).shape == (20,)
+
+
 # Curves
 
 

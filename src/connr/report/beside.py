@@ -105,11 +105,11 @@ def mixture(rows: Float[Tensor, "m d"], n_clusters: int, seed: int) -> Int[Tenso
     from sklearn.mixture import GaussianMixture
 
     state = derive(seed, "beside") % 2**32
-    reduced = PCA(min(30, *rows.shape), random_state=state).fit_transform(rows.double().numpy())
-    spread = max(1e-12, float(reduced.var(axis=0).mean()))
-    fitted = GaussianMixture(n_clusters, random_state=state, reg_covar=1e-6 * spread)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it has not converged in 100 iterations
+        warnings.simplefilter("ignore")  # that rows are all the same, or that it has not converged in 100 iterations
+        reduced = PCA(min(30, *rows.shape), random_state=state).fit_transform(rows.double().numpy())
+        spread = max(1e-12, float(reduced.var(axis=0).mean()))
+        fitted = GaussianMixture(n_clusters, random_state=state, reg_covar=1e-6 * spread)
         return torch.from_numpy(fitted.fit_predict(reduced))
 
 
