@@ -154,6 +154,15 @@ def test_npz_with_and_without_labels(tmp_path):
     assert not plain.labelled
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.int32, np.int64, np.uint64])
+def test_labels_are_any_integers(tmp_path, kind):
+    np.savez(
+        tmp_path / "x.npz", images=np.zeros((3, 8, 8), np.uint8), labels=np.array([0, 1, 1], kind), class_names=["a", "b"]
+    )
+    found = open_images(tmp_path / "x.npz", 8, 1)
+    assert (found.labels.tolist(), found.class_names) == ([0, 1, 1], ["a", "b"])
+
+
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("size", [12, 7])

@@ -50,16 +50,16 @@ def checked_shape(dtype: np.dtype[Any], shape: tuple[int, ...], source: str) -> 
 
 
 def checked_labels(labels: NDArray[Any] | None, class_names: Sequence[str], n: int, source: str) -> Int[Tensor, " n"]:
-    """Labels of n images, -1 for all of them where there are none.
+    """Labels of n images, one at least; -1 for all of them where there are none.
 
     Raises:
         InputError: they are not such, or the classes are not named as they should be.
     """
     if labels is not None and (labels.shape != (n,) or not np.issubdtype(labels.dtype, np.integer)):
         raise InputError(f"labels of {source} are {labels.dtype} {list(labels.shape)}, should be integers [{n}].")
-    if labels is not None and labels.max(initial=0) > np.iinfo(np.int64).max:
+    if labels is not None and labels.max() > np.iinfo(np.int64).max:
         raise InputError(f"labels of {source} reach {labels.max()}, more than 64 bits hold.")
-    short = labels is not None and labels.max(initial=-1) >= len(class_names)
+    short = labels is not None and labels.max() >= len(class_names)
     if class_names and ("" in class_names or len(set(class_names)) < len(class_names) or short):
         raise InputError(
             f"class_names of {source} should be different, not empty, and one for each label: {list(class_names[:5])}."
