@@ -296,6 +296,17 @@ def test_many_images_go_through_in_parts(monkeypatch, bytes_of):
     assert torch.allclose(augment.apply(bytes_of, drawn), whole, atol=1e-5)
 
 
+def test_a_view_is_written_over_one_that_is_as_large(bytes_of):
+    augment = Augment([0.4] * 3, [0.2] * 3, **ALL)
+    drawn, later = (augment.draw(64, (3, 16, 16), stream(0, "views", at)) for at in (0, 1))
+    found, before = augment.apply(bytes_of, drawn), augment.apply(bytes_of, later)
+    assert augment.apply(bytes_of, drawn, before) is before
+    assert torch.equal(before, found)
+    few = augment.apply(bytes_of[:3], later.rows(slice(3)), before)
+    assert len(few) == 3
+    assert torch.equal(before, found)
+
+
 def test_the_blur_is_a_tenth_of_the_side():
     assert [views.tenth(side) for side in (8, 32, 64, 96, 224, 230)] == [3, 3, 7, 9, 23, 23]
 

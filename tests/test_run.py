@@ -12,7 +12,7 @@ from connr import experiment, metrics, recipe, run
 from connr.data import ImageSet, Skipped, open_images
 from connr.errors import Diverged, InputError
 from connr.run_folder import RunFolder, read_lines
-from connr.training import Listener, checkpoint
+from connr.training import Listener, checkpoint, loop
 
 
 @pytest.fixture(scope="module")
@@ -337,6 +337,20 @@ def test_the_optimiser_is_given_each_stages_rates(few_digits, tiny, monkeypatch)
         factors = (1, 10) if at < 18 else (0.1, 0.2)
         assert (encoder, predictor) == pytest.approx((base * schedule * factors[0], base * schedule * factors[1]))
     assert history[-1]["lr"] == pytest.approx(seen[-1][0] / 0.1)
+
+
+def test_views_are_written_over_those_of_the_step_before(few_digits, tiny, monkeypatch):
+    seen, update = [], loop.update
+
+    def watched(framework, optimizer, views, *others, **named):
+        seen.append(tuple(view.data_ptr() for view in views))
+        assert not torch.equal(*views)
+        return update(framework, optimizer, views, *others, **named)
+
+    monkeypatch.setattr(loop, "update", watched)
+    run.fit(tiny, few_digits)
+    assert len(seen) == 5 * 6
+    assert len(set(seen)) == 1
 
 
 @pytest.mark.parametrize("name", ["simsiam", "moco"])

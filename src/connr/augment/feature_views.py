@@ -70,7 +70,12 @@ class FeatureViews(Views):
             kept = torch.rand(count, shape[-1], generator=generator) >= self.dropout
         return DrawnRows(views, neighbours, amounts, noise, kept)
 
-    def apply(self, rows: Float[Tensor, "b *m d"], drawn: DrawnRows) -> Float[Tensor, "b d"]:
+    def apply(
+        self,
+        rows: Float[Tensor, "b *m d"],
+        drawn: DrawnRows,
+        over: Tensor | None = None,  # noqa: ARG002 - views so small are never fresh memory of the system
+    ) -> Float[Tensor, "b d"]:
         """The view of each row that its row of `drawn` describes."""
         whole, device = rows if rows.ndim == 3 else rows.unsqueeze(1), rows.device
         each = torch.arange(len(rows), device=device)

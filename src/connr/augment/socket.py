@@ -18,8 +18,12 @@ class Views(ABC):
         """
 
     @abstractmethod
-    def apply(self, rows: Tensor, drawn: Any) -> Tensor:
-        """The view of each row that its row of `drawn` describes, on the device of the rows, which nobody waits for."""
+    def apply(self, rows: Tensor, drawn: Any, over: Tensor | None = None) -> Tensor:
+        """The view of each row that its row of `drawn` describes, on the device of the rows, which nobody waits for.
+
+        Args:
+            over: an earlier view that is done with: its memory may be taken for this one, if it is as large.
+        """
 
     @abstractmethod
     def normalise(self, rows: Tensor) -> Tensor:

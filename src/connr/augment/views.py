@@ -117,10 +117,10 @@ class Augment(Views):
             solarised = torch.rand(count, generator=generator) < self.solarise_probability
         return Drawn(boxes, flipped, matrices, knots, factors, order, jittered, greyed, sigmas, blurred, solarised)
 
-    def apply(self, images: UInt8[Tensor, "b c h w"], drawn: Drawn) -> Float[Tensor, "b c h w"]:
-        """The view of each image that its row of `drawn` describes."""
+    def apply(self, images: UInt8[Tensor, "b c h w"], drawn: Drawn, over: Tensor | None = None) -> Float[Tensor, "b c h w"]:
+        """The view of each image that its row of `drawn` describes, in the memory of `over` where that is as large."""
         if self._coloured is None or drawn.factors is None or images.shape[1] == 1:
-            return self._in_parts(images, lambda rows: self._view(images[rows], drawn.rows(rows), None), VIEWED_AT_ONCE)
+            return self._in_parts(images, lambda rows: self._view(images[rows], drawn.rows(rows), None), VIEWED_AT_ONCE, over)
         assert drawn.order is not None
         assert drawn.jittered is not None
         steps = [onto(images.device, part) for part in fused.steps(drawn.factors, drawn.order, drawn.jittered)]
@@ -129,7 +129,7 @@ class Augment(Views):
         def part(rows: slice) -> Tensor:
             return self._view(images[rows], plain.rows(rows), lambda view: compiled(view, *(step[rows] for step in steps)))
 
-        return self._in_parts(images, part, COMPILED_AT_ONCE)
+        return self._in_parts(images, part, COMPILED_AT_ONCE, over)
 
     def _view(
         self, images: UInt8[Tensor, "b c h w"], drawn: Drawn, jitter: Callable[[Tensor], Tensor] | None
@@ -151,16 +151,17 @@ class Augment(Views):
             view = colour.solarised(view, drawn.solarised)
         return view
 
-    def _in_parts(self, images: Tensor, part: Callable[[slice], Tensor], pixels: int) -> Tensor:
+    def _in_parts(self, images: Tensor, part: Callable[[slice], Tensor], pixels: int, over: Tensor | None = None) -> Tensor:
         """`part` of every slice of the images, standardised; it is free to be overwritten."""
         mean, std = onto(images.device, self.mean), onto(images.device, self.std)
         b, h, w = len(images), images.shape[2], images.shape[3]
         at_once = max(1, pixels // (h * w)) if images.device.type == "cpu" else max(1, b)
-        whole = torch.empty(images.shape, device=images.device, memory_format=LAYOUT)
+        if over is None or over.shape != images.shape or over.device != images.device:
+            over = torch.empty(images.shape, device=images.device, memory_format=LAYOUT)
         for start in range(0, b, at_once):
             rows = slice(start, min(start + at_once, b))
-            whole[rows].copy_(part(rows).sub_(mean).div_(std))
-        return whole
+            over[rows].copy_(part(rows).sub_(mean).div_(std))
+        return over
 
 
 def _floats(images: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:

@@ -6,6 +6,7 @@ from itertools import islice
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from connr.data.batches import batches, fetched
 from connr.data.rows import Rows
@@ -55,6 +56,7 @@ def train(
     steps, warmup = plan.epochs * per_epoch, round(plan.warmup_epochs * per_epoch)
     device, own, shape = fabric.device, ranks.share(plan.batch_size), tuple(images.shape[1:])
     pace = Pace(listener, steps - state.epoch * per_epoch - state.step, device)
+    views: tuple[Tensor | None, Tensor | None] = None, None
     framework.train()
     for epoch in range(state.epoch, plan.epochs):
         began = time.monotonic() - state.seconds
@@ -76,7 +78,8 @@ def train(
 
             generator = stream(plan.seed, "views", at)
             drawn = [stage.views.draw(len(batch), shape, generator).rows(own) for _ in range(2)]
-            views = stage.views.apply(rows, drawn[0]), stage.views.apply(rows, drawn[1])
+            # Those of the step before are done with. Fresh memory costs a sixth of the time for large images on a CPU.
+            views = stage.views.apply(rows, drawn[0], views[0]), stage.views.apply(rows, drawn[1], views[1])
             told = update(
                 framework,
                 optimizer,
