@@ -17,6 +17,7 @@ settings.register_profile("connr", deadline=None, derandomize=True, suppress_hea
 settings.load_profile("connr")
 os.environ["TORCH_HOME"] = os.environ["HF_HUB_CACHE"] = str(Path(tempfile.gettempdir()) / "connr-tests-have-no-weights")
 torch.set_num_threads(1)  # tests run in several processes; a batch of 8 x 8 images gains nothing from more
+os.environ["OMP_NUM_THREADS"] = "1"  # nor do the commands and scripts that they start
 
 
 @st.composite

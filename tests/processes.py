@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 START = multiprocessing.get_context("forkserver")  # imports torch once, and each rank is a fork of that clean process
-START.set_forkserver_preload(["torch"])
+START.set_forkserver_preload(["connr.run"])
 
 
 class RankFailed(AssertionError):

