@@ -140,7 +140,7 @@ def _points(account: Account, rows: Rows, images: ImageSet, features: torch.Tens
         sheet = thumbnails.Sheet("", 0, 1)
     else:
         side = MAP_SIDE if len(on_map) <= CROWDED else CROWDED_MAP_SIDE
-        sheet = thumbnails.sheet(thumbnails.smaller(images.images, on_map, side), side)
+        sheet = thumbnails.sheet(thumbnails.smaller(images.images, on_map, side))
     chosen = on_map.tolist()
     return {
         "x": places[:, 0].tolist(),
