@@ -99,12 +99,13 @@ def fit(
 
 
 def _recipe_of(data: str, name: str | None, settings: list[str], resumed: Any, **changes: Any) -> "Recipe":
-    """The recipe asked for; to resume, the run's own unless one is asked for; else the one named like the data, or photos."""
+    """The recipe asked for; to resume, the run's own unless another is; else the one named like the data, or photos."""
     from connr import pretrained, recipe
 
-    asked = bool(name or settings or any(value is not None for value in changes.values()))
-    if resumed and not asked:
-        return recipe.load(str(resumed.recipe))
+    if resumed and not name:
+        there = recipe.load(str(resumed.recipe))
+        if recipe.load(there, settings, **changes) == there:
+            return there
     from connr.data import holds_features
     from connr.data.named import named_in
 

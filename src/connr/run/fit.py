@@ -202,7 +202,8 @@ def _in_a_file(images: ImageSet, folder: RunFolder | None) -> Iterator[ImageSet]
 def _check_recipe(folder: RunFolder, r: Recipe, resume: bool) -> None:
     """Raises InputError where the run to go on with has another recipe, with what differs."""
     if resume and folder.holds_a_run() and (there := recipe.load(str(folder.recipe))) != r:
-        raise InputError(f"{folder.path} holds a run of another recipe:\n{differences(there.to_yaml(), r.to_yaml())}")
+        differ = differences(there.to_yaml(), r.to_yaml())
+        raise InputError(f"{folder.path} holds a run of another recipe; omit what changes it or give another --out:\n{differ}")
 
 
 @contextmanager
