@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import yaml
 
@@ -111,7 +113,14 @@ def test_files_that_are_no_recipe_are_refused(tmp_path):
     (tmp_path / "x.yaml").write_bytes(b"\xff\xfe")
     with pytest.raises(RecipeError, match="cannot be read"):
         recipe.load(str(tmp_path / "x.yaml"))
-    for content, message in (("- 1", "mapping of sections"), ("a: [", "is not YAML"), ("clusters: 3", "backbone is missing")):
+    bomb = "\n".join(f"{to}: &{to} [{', '.join([f'*{of}'] * 9)}]" for of, to in pairwise("abcdefghijklm"))
+    for content, message in (
+        ("- 1", "mapping of sections"),
+        ("a: [", "is not YAML"),
+        ("a: " + 5000 * "[", "is not YAML"),
+        (f"a: &a [1]\n{bomb}\ntrain: *m", r"write \*a out, without alias\n.*line 2"),
+        ("clusters: 3", "backbone is missing"),
+    ):
         (tmp_path / "x.yaml").write_text(content)
         with pytest.raises(RecipeError, match=message):
             recipe.load(str(tmp_path / "x.yaml"))

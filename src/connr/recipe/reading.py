@@ -20,6 +20,16 @@ class RecipeError(InputError):
     """A recipe that cannot be run; the message lists every fault."""
 
 
+class WithoutAliases(yaml.SafeLoader):
+    """YAML in which nothing stands for something else: ten lines of aliases of aliases unfold to more than memory holds."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            found = self.peek_event()
+            raise yaml.MarkedYAMLError(problem=f"write *{found.anchor} out, without alias", problem_mark=found.start_mark)
+        return super().compose_node(parent, index)
+
+
 PRESETS = ("presets/paper", "presets/released")  # not whole recipes, for others to extend
 
 
@@ -58,8 +68,8 @@ def load(name: str | Recipe, settings: Iterable[str] = (), **changes: Any) -> Re
         if not equals or not key.strip():
             raise RecipeError(f"--set {setting!r} should read a.b=value, e.g. train.epochs=50.")
         try:
-            branch = yaml.safe_load(value)
-        except yaml.YAMLError as fault:
+            branch = yaml.load(value, WithoutAliases)
+        except (yaml.YAMLError, RecursionError) as fault:
             raise RecipeError(f"--set {setting!r}: the value is not YAML: {fault}") from fault
         for part in reversed(key.strip().split(".")):
             branch = {part: branch}
@@ -84,8 +94,8 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def _content(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     """A recipe as it is written, with what it extends laid under it: `extends: NAME` or `extends: [NAME, ...]`, last wins."""
     try:
-        content = yaml.safe_load(text(name))
-    except yaml.YAMLError as fault:
+        content = yaml.load(text(name), WithoutAliases)
+    except (yaml.YAMLError, RecursionError) as fault:
         raise RecipeError(f"recipe {name!r} is not YAML: {fault}") from fault
     if not isinstance(content, dict):
         raise RecipeError(f"recipe {name!r} should be a mapping of sections, not {type(content).__name__}.")
