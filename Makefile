@@ -30,7 +30,7 @@ check: setup
 	$(BIN)/lint-imports
 
 test: check docs
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist worksteal
 
 # A warning is an error: a page that is not linked, a name that is gone.
 docs: setup

@@ -1,6 +1,11 @@
 """Batch norm over the batch of all ranks, so that what a network computes does not depend on how many there are.
 
-mean = sum x / n,  var = sum (x - mean)^2 / n,  the sums over all ranks, forward and backward.
+Of the n_r numbers of a channel that rank r has, m_r is the mean and s_r = sum (x - m_r)^2. Over all ranks (Chan et al., 1979)
+
+    n = sum n_r,   mean = sum n_r m_r / n,   var = sum (s_r + n_r (m_r - mean)^2) / n,
+
+one exchange forward, of all three, and one backward, of the gradients by mean and var. No large numbers are subtracted,
+as in E x^2 - (E x)^2.
 
 torch's `SyncBatchNorm` does this on GPUs and is used there; it refuses CPU tensors, so on a CPU it is done here.
 """
@@ -56,10 +61,10 @@ class BatchNormOverRanks(_BatchNorm):
         rows = given if given.dtype == torch.float64 else given.float()
         across = [0, *range(2, rows.dim())]
         shape = (1, -1, *(1,) * (rows.dim() - 2))
-        n = self.ranks.sum(rows.new_tensor([rows.numel() / rows.shape[1]]))
-        mean: Tensor = _SumOverRanks.apply(rows.sum(dim=across), self.ranks) / n
-        centred = rows - mean.view(shape)
-        variance: Tensor = _SumOverRanks.apply(centred.square().sum(dim=across), self.ranks) / n
+        own = rows.mean(dim=across)
+        spread = (rows - own.view(shape)).square().sum(dim=across)
+        mean, variance, n = _Moments.apply(own, spread, rows.numel() / rows.shape[1], self.ranks)
+        centred: Tensor = rows - mean.view(shape)
         if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
             with torch.no_grad():
                 self.num_batches_tracked.add_(1)
@@ -72,14 +77,24 @@ class BatchNormOverRanks(_BatchNorm):
         return (centred * scale.view(shape)).to(given.dtype)
 
 
-class _SumOverRanks(torch.autograd.Function):
-    """Each rank's loss depends on the sum, so its gradient is the sum of all ranks' gradients."""
+class _Moments(torch.autograd.Function):
+    """m_r, s_r (c) and n_r -> mean, var (c) and n of all ranks. The loss of each depends on them, so gradients add up."""
 
     @staticmethod
-    def forward(ctx: Any, tensor: Tensor, ranks: Ranks) -> Tensor:
-        ctx.ranks = ranks
-        return ranks.sum(tensor.clone())
+    def forward(ctx: Any, own: Tensor, spread: Tensor, n_own: float, ranks: Ranks) -> tuple[Tensor, Tensor, Tensor]:
+        told = ranks.gather(torch.cat([own.new_tensor([n_own]), own, spread]).unsqueeze(0), ranks.count)
+        numbers, means, spreads = told.split([1, len(own), len(own)], dim=1)  # of each rank
+        n = numbers.sum()
+        mean = (numbers * means).sum(dim=0) / n
+        variance = (spreads + numbers * (means - mean).square()).sum(dim=0) / n
+        ctx.ranks, ctx.n_own = ranks, n_own
+        ctx.save_for_backward(own - mean, n)
+        ctx.mark_non_differentiable(n)
+        return mean, variance, n
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return ctx.ranks.sum(gradients[0].clone()), None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        """d mean / d m_r = n_r / n,  d var / d m_r = 2 n_r (m_r - mean) / n,  d var / d s_r = 1 / n."""
+        apart, n = ctx.saved_tensors
+        by_mean, by_variance = ctx.ranks.sum(torch.stack(gradients[:2]))
+        return ctx.n_own / n * (by_mean + 2 * apart * by_variance), by_variance / n, None, None
