@@ -114,24 +114,25 @@ def test_batch_norm_over_ranks_is_torchs(affine):
 
 
 def far_rows():
-    """Seven rows whose mean is 3,000 times their spread; the ranks have 2, 2 and 3 of them, each about another mean."""
+    """Seven rows whose mean is 3,000 times their spread; three ranks have 2, 2 and 3 of them, each about another mean."""
     rows = torch.randn(7, 3, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return (3000 + rows + torch.tensor([0.0, 0, 1, 1, 2, 2, 2]).view(7, 1, 1, 1)).float()
 
 
-def far_normed():
+def far_normed(count):
     ranks, norm = ProcessGroup(), torch.nn.BatchNorm2d(3)
-    rows = far_rows()[ranks.share(7)].requires_grad_()
+    rows = far_rows()[:count][ranks.share(count)].requires_grad_()
     found = BatchNormOverRanks(norm, ranks)(rows)
     found.pow(3).sum().backward()
     return found.detach(), rows.grad, norm.running_var
 
 
-def test_batch_norm_over_ranks_loses_nothing_far_from_zero():
-    rows, norm = far_rows().double().requires_grad_(), torch.nn.BatchNorm2d(3).double()
+@pytest.mark.parametrize("count", [2, 7])  # of 2 rows one of the ranks has none
+def test_batch_norm_over_ranks_loses_nothing_far_from_zero(count):
+    rows, norm = far_rows()[:count].double().requires_grad_(), torch.nn.BatchNorm2d(3).double()
     found = norm(rows)
     found.pow(3).sum().backward()
-    answers = on_ranks(3, far_normed)
+    answers = on_ranks(3, far_normed, count)
     for their, our in ((found, 0), (rows.grad, 1)):
         assert torch.allclose(torch.cat([answer[our] for answer in answers]).double(), their, rtol=1e-3, atol=1e-3)
     assert torch.allclose(answers[0][2].double(), norm.running_var, atol=1e-3)

@@ -61,9 +61,10 @@ class BatchNormOverRanks(_BatchNorm):
         rows = given if given.dtype == torch.float64 else given.float()
         across = [0, *range(2, rows.dim())]
         shape = (1, -1, *(1,) * (rows.dim() - 2))
-        own = rows.mean(dim=across)
+        n_own = rows.numel() / rows.shape[1]
+        own = rows.sum(dim=across) / max(1, n_own)  # of a batch smaller than the ranks are many, some have nothing
         spread = (rows - own.view(shape)).square().sum(dim=across)
-        mean, variance, n = _Moments.apply(own, spread, rows.numel() / rows.shape[1], self.ranks)
+        mean, variance, n = _Moments.apply(own, spread, n_own, self.ranks)
         centred: Tensor = rows - mean.view(shape)
         if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
             with torch.no_grad():
