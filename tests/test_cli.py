@@ -65,7 +65,7 @@ def test_fit_evaluate_resume():
     assert scores["n"] == 1797
     assert f"ACC {scores['acc']:.4f}" in connr("evaluate", "run").output
     assert "holds a run already; add --resume" in refused("fit", "digits", "--out", "run")
-    for asked in ([], ["--clusters", 10], ["--set", "train.epochs=5"], FAST):
+    for asked in ([], ["--clusters", 10, "--set", "train.epochs=5"]):  # the run's own recipe, and some of it said again
         again = connr("fit", "digits", "--out", "run", "--resume", *asked)
         assert again.exit_code == 0, again.output
     assert "- clusters: 10\n  + clusters: 9" in refused("fit", "digits", "--out", "run", "--resume", *FAST, "--clusters", 9)

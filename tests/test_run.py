@@ -170,7 +170,7 @@ def test_folders_that_are_taken_are_refused(finished, few_digits, tiny, tmp_path
     folder, _ = finished
     with pytest.raises(InputError, match="holds a run already; add --resume"):
         run.fit(tiny, few_digits, folder)
-    with pytest.raises(InputError, match=r"another recipe:(.|\n)*  - seed: 0\n  \+ seed: 1"):
+    with pytest.raises(InputError, match=r"another recipe; omit what changes it(.|\n)*  - seed: 0\n  \+ seed: 1"):
         run.fit(tiny.model_copy(update={"seed": 1}), few_digits, folder, resume=True)
     with pytest.raises(InputError, match="holds no run to resume"):
         run.fit(tiny, few_digits, RunFolder(tmp_path / "none"), resume=True)

@@ -273,7 +273,7 @@ def test_another_recipe_is_shown_and_a_comment_in_it_is_none(peace, digits, tmp_
     folder = RunFolder(tmp_path / "run")
     shutil.copytree(peace.path, folder.path)
     folder.recipe.write_text("# what I tried first\n" + folder.recipe.read_text())
-    with pytest.raises(InputError, match=r"another recipe:(.|\n)*  - seed: 0\n  \+ seed: 7"):
+    with pytest.raises(InputError, match=r"another recipe; omit what changes it(.|\n)*  - seed: 0\n  \+ seed: 7"):
         run.fit(recipe.load("digits", SETTINGS, seed=7), digits, folder, resume=True, device="cpu")
     assert going_on(folder, digits)
 
