@@ -156,12 +156,13 @@ class Augment(Views):
         mean, std = onto(images.device, self.mean), onto(images.device, self.std)
         b, h, w = len(images), images.shape[2], images.shape[3]
         at_once = max(1, pixels // (h * w)) if images.device.type == "cpu" else max(1, b)
-        if over is None or over.shape != images.shape or over.device != images.device:
-            over = torch.empty(images.shape, device=images.device, memory_format=LAYOUT)
+        whole = over
+        if whole is None or (whole.shape, whole.device) != (images.shape, images.device):
+            whole = torch.empty(images.shape, device=images.device, memory_format=LAYOUT)
         for start in range(0, b, at_once):
             rows = slice(start, min(start + at_once, b))
-            over[rows].copy_(part(rows).sub_(mean).div_(std))
-        return over
+            whole[rows].copy_(part(rows).sub_(mean).div_(std))
+        return whole
 
 
 def _floats(images: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:

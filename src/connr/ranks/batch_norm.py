@@ -59,43 +59,44 @@ class BatchNormOverRanks(_BatchNorm):
         if not self.training:
             return F.batch_norm(given, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         rows = given if given.dtype == torch.float64 else given.float()
-        across = [0, *range(2, rows.dim())]
         shape = (1, -1, *(1,) * (rows.dim() - 2))
-        n_own = rows.numel() / rows.shape[1]
-        own = rows.sum(dim=across) / max(1, n_own)  # of a batch smaller than the ranks are many, some have nothing
-        spread = (rows - own.view(shape)).square().sum(dim=across)
-        mean, variance, n = _Moments.apply(own, spread, n_own, self.ranks)
-        centred: Tensor = rows - mean.view(shape)
+        of_all: tuple[Tensor, ...] = _Centred.apply(rows, self.ranks)
+        centred, variance, mean, n = of_all
         if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
             with torch.no_grad():
                 self.num_batches_tracked.add_(1)
                 share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
                 self.running_mean.lerp_(mean, share)
                 self.running_var.lerp_(variance * n / (n - 1), share)
-        scale: Tensor = (variance + self.eps).rsqrt()
+        scale = (variance + self.eps).rsqrt()
         if self.affine:
             return torch.addcmul(self.bias.view(shape), centred, (scale * self.weight).view(shape)).to(given.dtype)
         return (centred * scale.view(shape)).to(given.dtype)
 
 
-class _Moments(torch.autograd.Function):
-    """m_r, s_r (c) and n_r -> mean, var (c) and n of all ranks. The loss of each depends on them, so gradients add up."""
+class _Centred(torch.autograd.Function):
+    """x (b c ...) -> x - mean, var (c), mean (c), n. Every rank's loss depends on mean and var, so their gradients add up."""
 
     @staticmethod
-    def forward(ctx: Any, own: Tensor, spread: Tensor, n_own: float, ranks: Ranks) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(ctx: Any, rows: Tensor, ranks: Ranks) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        across, shape = [0, *range(2, rows.dim())], (1, -1, *(1,) * (rows.dim() - 2))
+        n_own = rows.numel() / rows.shape[1]
+        own = rows.sum(dim=across) / max(1, n_own)  # of a batch smaller than the ranks are many, some have nothing
+        spread = (rows - own.view(shape)).square_().sum(dim=across)
         told = ranks.gather(torch.cat([own.new_tensor([n_own]), own, spread]).unsqueeze(0), ranks.count)
         numbers, means, spreads = told.split([1, len(own), len(own)], dim=1)  # of each rank
         n = numbers.sum()
         mean = (numbers * means).sum(dim=0) / n
         variance = (spreads + numbers * (means - mean).square()).sum(dim=0) / n
-        ctx.ranks, ctx.n_own = ranks, n_own
-        ctx.save_for_backward(own - mean, n)
-        ctx.mark_non_differentiable(n)
-        return mean, variance, n
+        centred = rows - mean.view(shape)
+        ctx.ranks, ctx.across, ctx.shape = ranks, across, shape
+        ctx.save_for_backward(centred, n)
+        ctx.mark_non_differentiable(mean, n)
+        return centred, variance, mean, n
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        """d mean / d m_r = n_r / n,  d var / d m_r = 2 n_r (m_r - mean) / n,  d var / d s_r = 1 / n."""
-        apart, n = ctx.saved_tensors
-        by_mean, by_variance = ctx.ranks.sum(torch.stack(gradients[:2]))
-        return ctx.n_own / n * (by_mean + 2 * apart * by_variance), by_variance / n, None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """d mean / d x = 1 / n,  d var / d x = 2 (x - mean) / n."""
+        (centred, n), by_centred = ctx.saved_tensors, gradients[0]
+        by_minus_mean, by_variance = ctx.ranks.sum(torch.stack([by_centred.sum(dim=ctx.across), gradients[1]])) / n
+        return by_centred - by_minus_mean.view(ctx.shape) + 2 * centred * by_variance.view(ctx.shape), None
