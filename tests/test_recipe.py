@@ -5,6 +5,7 @@ import yaml
 
 from connr import recipe
 from connr.recipe import RecipeError
+from connr.recipe.reading import PRESETS
 
 
 @pytest.mark.parametrize("name", recipe.names())
@@ -107,6 +108,36 @@ def test_a_recipe_extends_others(tmp_path):
     assert recipe.load(r) == r
 
 
+def dotted(branch, prefix=""):
+    """{a.b: value} of nested mappings."""
+    found = {}
+    for key, value in branch.items():
+        found |= dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found
+
+
+@pytest.mark.parametrize("name", recipe.names())
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_changes_its_own_keys_and_no_others(name, preset, tmp_path):
+    (tmp_path / "x.yaml").write_text(f"extends: [{name}, {preset}]\n")
+    plain, changed = (dotted(recipe.load(r).model_dump()) for r in (name, str(tmp_path / "x.yaml")))
+    stated = dotted(yaml.safe_load(recipe.text(preset)))
+    only_if = {key.removesuffix("only_if"): value for key, value in stated.items() if key.endswith(".only_if")}
+    assert only_if == {"group.anchors.": "boundary"}
+    if plain["group.anchors.name"] != "boundary":
+        stated = {key: value for key, value in stated.items() if not key.startswith("group.anchors.")}
+    stated.pop("group.anchors.only_if", None)
+    assert changed == plain | stated
+
+
+def test_a_recipe_laid_over_another_resets_nothing_that_it_does_not_state(tmp_path):
+    (tmp_path / "short.yaml").write_text("train: {epochs: 3}\n")
+    (tmp_path / "x.yaml").write_text(f"extends: [imagenet-dogs, {tmp_path / 'short.yaml'}]\n")
+    r, dogs = recipe.load(str(tmp_path / "x.yaml")), recipe.load("imagenet-dogs")
+    assert r == dogs.model_copy(update={"train": dogs.train.model_copy(update={"epochs": 3})})
+    assert (r.group.neighbourhood.k, r.group.neighbourhood.k1, r.group.crop_scale) == (20, 30, (0.45, 1))
+
+
 def test_files_that_are_no_recipe_are_refused(tmp_path):
     with pytest.raises(RecipeError, match=r"'digit' is neither .* Did you mean digits\?"):
         recipe.load("digit")
@@ -127,10 +158,6 @@ def test_files_that_are_no_recipe_are_refused(tmp_path):
 
 
 def test_keys_are_those_of_the_written_out_recipes():
-    def dotted(branch, prefix=""):
-        for key, value in branch.items():
-            yield from dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
-
     for name in recipe.names():
         assert set(dotted(yaml.safe_load(recipe.load(name).to_yaml()))) <= set(recipe.keys())
 

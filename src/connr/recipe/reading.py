@@ -61,7 +61,7 @@ def load(name: str | Recipe, settings: Iterable[str] = (), **changes: Any) -> Re
     Raises:
         RecipeError: with every fault of the result, one a line.
     """
-    written = name.model_dump() if isinstance(name, Recipe) else _content(name)
+    written = name.model_dump() if isinstance(name, Recipe) else _content(name, DEFAULTS)
     content = merged(written, {key: value for key, value in changes.items() if value is not None})
     for setting in settings:
         key, equals, value = setting.partition("=")
@@ -80,8 +80,18 @@ def load(name: str | Recipe, settings: Iterable[str] = (), **changes: Any) -> Re
 DEFAULTS = {"instance": Stage().model_dump(), "group": GroupStage().model_dump()}  # so that a setting can reach into them
 
 
+ONLY_IF = "only_if"  # a key of a preset: what stands beside it is for the part of this name
+
+
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `over` laid on it, key by key; another part by `name` starts from that part's own defaults."""
+    """`base` with `over` laid on it, key by key; another part by `name` starts from that part's own defaults.
+
+    Where `over` has `only_if: NAME`, it is left out unless the part of `base` has that name.
+    """
+    if ONLY_IF in over:
+        if over[ONLY_IF] != base.get("name"):
+            return dict(base)
+        over = {key: value for key, value in over.items() if key != ONLY_IF}
     if "name" in over and over["name"] != base.get("name"):
         return dict(over)
     result = dict(base)
@@ -91,8 +101,11 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _content(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
-    """A recipe as it is written, with what it extends laid under it: `extends: NAME` or `extends: [NAME, ...]`, last wins."""
+def _content(name: str, ground: Mapping[str, Any], above: tuple[str, ...] = ()) -> dict[str, Any]:
+    """`ground` with a recipe laid on it, and before that what it extends: `extends: NAME` or `extends: [NAME, ...]`.
+
+    Only what each of them states is laid, so the last one changes its own keys and no others.
+    """
     try:
         content = yaml.load(text(name), WithoutAliases)
     except (yaml.YAMLError, RecursionError) as fault:
@@ -102,9 +115,8 @@ def _content(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     below = content.pop("extends", [])
     if not isinstance(below, str | list) or name in above:
         raise RecipeError(f"recipe {name!r}: extends should be names of other recipes, and not lead back to itself.")
-    ground: dict[str, Any] = DEFAULTS
     for other in [below] if isinstance(below, str) else below:
-        ground = merged(ground, _content(str(other), (*above, name)))
+        ground = _content(str(other), ground, (*above, name))
     return merged(ground, content)
 
 
