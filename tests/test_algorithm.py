@@ -79,9 +79,9 @@ def test_the_losses_of_two_ranks_sum_to_the_loss_of_the_whole_batch(framework, v
         return keep(boundary_ratio(keys, unit_rows(3, 5, 4), indices % 3), 0.7)
 
     sockets = Sockets(lambda keys: contextual(keys, 3, 4, 2), anchors)
-    whole = algorithm.concordance(framework, *views, torch.arange(12), sockets)
     with torch.no_grad():
-        _, keys = framework.embed(*views)
+        queries, keys = framework.embed(*views)
+    whole = algorithm.concordance(framework, queries, keys, torch.arange(12), sockets)
     halves = []
     for rows in (slice(0, 5), slice(5, 12)):
 
@@ -89,7 +89,7 @@ def test_the_losses_of_two_ranks_sum_to_the_loss_of_the_whole_batch(framework, v
             return keys if mine.is_floating_point() else torch.arange(12)
 
         found = algorithm.concordance(
-            framework, views[0][rows], views[1][rows], torch.arange(12)[rows], sockets, gather, rows.start
+            framework, queries[rows], keys[rows], torch.arange(12)[rows], sockets, gather, rows.start
         )
         assert torch.equal(found.kept, whole.kept)
         halves.append(found.loss.item())
@@ -126,8 +126,9 @@ def test_loss_module_is_the_loss_of_the_algorithm():
 def test_the_mean_can_be_over_all_anchors(framework, views):
     """The released program's: dropped anchors count as zeros."""
     some = torch.arange(12) % 3 == 0
+    embedded = framework.embed(*views)
     kept, over_all = (
-        algorithm.concordance(framework, *views, torch.arange(12), Sockets(itself, lambda *_: some, mean_over_all)).loss.item()
+        algorithm.concordance(framework, *embedded, torch.arange(12), Sockets(itself, lambda *_: some, mean_over_all)).loss.item()
         for mean_over_all in (False, True)
     )
     assert over_all == pytest.approx(kept * 4 / 12)

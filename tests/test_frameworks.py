@@ -57,6 +57,58 @@ def test_pair_loss_is_the_oracle(name, framework):
             assert float(found[i, j]) == pytest.approx(expected, rel=1e-9)
 
 
+def test_both_directions_are_two_embeddings(framework, views):
+    """Without batch norm nothing remembers how often it was asked, so that sharing passes changes no number."""
+    for found, pair in zip(framework.embed_both(*views), (views, views[::-1]), strict=True):
+        for one, other in zip(found, framework.embed(*pair), strict=True):
+            assert torch.allclose(one, other, rtol=1e-12, atol=1e-14)
+            assert one.requires_grad == other.requires_grad
+
+
+def test_a_view_goes_once_through_each_network_that_takes_it(name):
+    """SimSiam's one network makes queries and keys: 2 passes a step and no more; its batch norms move once a view."""
+    framework = with_batch_norm(name)
+    passes = {part: 0 for part, _ in framework.named_children()}
+    for part, network in framework.named_children():
+        network.register_forward_hook(lambda *_, part=part: passes.update({part: passes[part] + 1}))
+    for steps in (1, 2):
+        step(framework, batch_norm_views(steps), torch.arange(12), Sockets(itself, everyone))
+        framework.after_step(0.9)
+        assert passes == dict.fromkeys(passes, 2 * steps)
+        norms = {key: int(v) for key, v in framework.state_dict().items() if key.endswith("num_batches_tracked")}
+        assert norms == dict.fromkeys(norms, 2 * steps)
+        assert norms
+
+
+def test_simsiams_step_is_the_naive_loop():
+    """In training mode: loss, gradients and running statistics of two views, each sent once through the network."""
+    ours, theirs = (with_batch_norm("simsiam") for _ in range(2))
+    views = batch_norm_views(1)
+    found = step(ours, views, torch.arange(12), Sockets(itself, everyone)).loss
+    found.backward()
+    z = [theirs.online(view) for view in views]
+    p = [theirs.predictor(one) for one in z]
+    expected = -(nn.functional.cosine_similarity(p[0], z[1].detach()) + nn.functional.cosine_similarity(p[1], z[0].detach()))
+    (expected.mean() / 2).backward()
+    assert found.item() == pytest.approx(expected.mean().item() / 2, rel=1e-12)
+    for (key, one), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        assert torch.allclose(one.grad, other.grad, rtol=1e-9, atol=1e-14), key
+    for (key, one), other in zip(ours.named_buffers(), theirs.buffers(), strict=True):
+        assert torch.allclose(one, other, rtol=1e-12), key
+
+
+def with_batch_norm(name):
+    torch.manual_seed(3)
+    section = SECTIONS[name](name=name, **SMALL[name])
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Tanh())
+    return experiment.FRAMEWORKS[type(section)](section, encoder, 6).double()
+
+
+def batch_norm_views(seed):
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(torch.randn(12, 1, 2, 2, generator=generator, dtype=torch.float64) for _ in range(2))
+
+
 @pytest.mark.parametrize("plain", [True, False])
 def test_a_step_is_the_oracle(name, framework, views, plain):
     """Alone (Eq. 1 and its kin) and with neighbours (Eqs. 8, 16, 17): the mean over anchors, neighbours, directions."""

@@ -1,9 +1,11 @@
 """Algorithm 1, one batch of it. Pure torch: no files, no ranks, no Fabric.
 
     queries, keys = embed(t(x), t'(x))                    line 3
-    N(i)  from the keys: itself, local or contextual      lines 4-5, Eqs. 1, 2, 3-7
+    N(i)  from the pool: itself, local or contextual      lines 4-5, Eqs. 1, 2, 3-7
     kept  from the keys: all, or those off a boundary     line 6, Eqs. 9-13
     loss  = mean over kept i of the mean over j in N(i) of pair_loss(query_i, key_j)    line 7, Eqs. 8, 14
+
+The pool is the keys of the batch, and where a `KeyMemory` is given those of the batches before. Anchors are of the batch.
 
 Stage 1 is (`itself`, `everyone`), which makes the loss Eq. 1; stage 2 is (`contextual`, `off_boundary`): Eq. 15 is a
 choice of two callables, so there is one loss path.
@@ -21,9 +23,10 @@ from torch import Tensor, nn
 from connr.boundary import boundary_ratio, keep
 from connr.frameworks.byol import negative_cosine
 from connr.frameworks.framework import Framework, on_sphere
+from connr.key_memory import KeyMemory
 from connr.neighbourhoods import contextual
 
-Neighbourhood = Callable[[Tensor], Tensor]  # keys (b d) -> indices (b k)
+Neighbourhood = Callable[[Tensor], Tensor]  # pool (p d) -> indices (p k)
 AnchorFilter = Callable[[Tensor, Tensor], Tensor]  # keys (b d), image indices (b) -> kept (b)
 Gather = Callable[[Tensor], Tensor]  # the rows of this rank -> the rows of all ranks, in rank order
 Autocast = Callable[[], AbstractContextManager[object]]
@@ -75,6 +78,7 @@ def step(
     gather: Gather = identity,
     first: int = 0,
     autocast: Autocast = nullcontext,
+    memory: KeyMemory | None = None,
 ) -> Concordance:
     """The symmetric loss of one batch: views swapped, averaged.
 
@@ -86,32 +90,37 @@ def step(
         gather: over ranks, so that neighbours are sought among all ranks' keys.
         first: where this rank's rows begin among the gathered; the losses of all ranks sum to that of the whole batch.
         autocast: makes the context of the networks' precision; neighbours and losses stay out of it.
+        memory: keys of the batches before, among which neighbours are sought too; None for none.
     """
     # Weights cast to half precision are kept until the outermost context ends: they are cast once, not once a direction.
     with torch.autocast(views[0].device.type, enabled=False):
-        one = concordance(framework, views[0], views[1], indices, sockets, gather, first, autocast)
-        two = concordance(framework, views[1], views[0], indices, sockets, gather, first, autocast)
+        with autocast():
+            embedded = framework.embed_both(*views)
+        one, two = (
+            concordance(framework, *pair, indices, sockets, gather, first, memory, direction)
+            for direction, pair in enumerate(embedded)
+        )
     return Concordance((one.loss + two.loss) / 2, (one.kept + two.kept) / 2)
 
 
 def concordance(
     framework: Framework,
-    query_view: Float[Tensor, "b ..."],
-    key_view: Float[Tensor, "b ..."],
+    queries: Float[Tensor, "b d"],
+    keys: Float[Tensor, "b d"],
     indices: Int[Tensor, " b"],
     sockets: Sockets,
     gather: Gather = identity,
     first: int = 0,
-    autocast: Autocast = nullcontext,
+    memory: KeyMemory | None = None,
+    direction: int = 0,
 ) -> Concordance:
-    """One direction of `step`: queries from one view, keys, neighbours and ratios from the other."""
-    with autocast():
-        queries, keys = framework.embed(query_view, key_view)
+    """One direction of `step`: queries of one view; keys, neighbours and ratios of the other."""
     with torch.no_grad():
-        pool = gather(keys)
-        framework.remember(pool)
+        of_batch = gather(keys)
+        framework.remember(of_batch)
+        pool = memory.pool(direction, of_batch) if memory else of_batch
         neighbours = sockets.neighbourhood(pool)
-        kept = sockets.anchors(pool, gather(indices))
+        kept = sockets.anchors(of_batch, gather(indices))
     own = slice(first, first + len(queries))
     pairs = framework.pair_loss(queries, pool[neighbours[own]])
     total = kept.new_full((), len(kept), dtype=torch.int64) if sockets.mean_over_all else kept.sum()

@@ -154,6 +154,8 @@ def _stage(name: str, section: recipe.Stage, r: Recipe, mean: list[float], std: 
         needs_clusters=isinstance(section.anchors, recipe.Boundary),
         views=views_of(r, section, mean, std),
         lr_factors=section.lr_factors.model_dump(),
+        memory=section.memory,
+        loss_scale=section.loss_scale,
     )
 
 

@@ -17,6 +17,15 @@ class Framework(nn.Module, ABC):
     ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
         """Queries (b d) with gradient, and L2-normalised keys (b d) without."""
 
+    def embed_both(
+        self, one: Float[Tensor, "b ..."], two: Float[Tensor, "b ..."]
+    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Queries and keys (b d) of both directions of a step: queries of `one`, keys of `two`; then the other way round.
+
+        To be overridden where one network makes queries and keys, so that each view goes through it once.
+        """
+        return self.embed(one, two), self.embed(two, one)
+
     @abstractmethod
     def pair_loss(self, queries: Float[Tensor, "b d"], positives: Float[Tensor, "b k d"]) -> Float[Tensor, "b k"]:
         """The loss of each query with each of its k positives, which are rows of keys."""

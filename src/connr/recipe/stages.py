@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from connr.recipe.section import Count, Fraction, NonNegative, Section, Share
+from connr.recipe.section import Count, Fraction, NonNegative, Positive, Section, Share
 
 
 class Itself(Section):
@@ -62,12 +62,18 @@ AnchorsSection = Annotated[Everyone | Boundary, Field(discriminator="name")]
 
 
 class Stage(Section):
-    """What a stage plugs into the sockets, by default stage 1; `crop_scale` replaces that of `augment`."""
+    """What a stage plugs into the sockets, by default stage 1; `crop_scale` replaces that of `augment`.
+
+    `memory`: neighbours are sought among the keys of the batch and so many of the batches before, of the same epoch; for
+    batches that have fewer than k images of a cluster. `loss_scale` multiplies the loss, and so its gradients.
+    """
 
     neighbourhood: NeighbourhoodSection = Itself(name="itself")
     anchors: AnchorsSection = Everyone(name="all")
     crop_scale: tuple[Fraction, Fraction] | None = None
     lr_factors: LearningRateFactors = LearningRateFactors()
+    memory: Annotated[int, Field(ge=0, le=2**20)] = 0
+    loss_scale: Positive = 1.0
 
 
 class GroupStage(Stage):

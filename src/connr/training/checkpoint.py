@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from connr.errors import InputError
+from connr.key_memory import KeyMemory
 from connr.kmeans import Clusters
 from connr.run_folder import write_bytes
 from connr.training.state import State
@@ -39,6 +40,8 @@ def save(
     if state.clusters:
         tensors |= {"clusters.centroids": state.clusters.centroids, "clusters.assignments": state.clusters.assignments}
         header["inertia"] = state.clusters.inertia
+    if state.step:  # an epoch begins without memory
+        tensors |= {f"memory.{direction}": keys for direction, keys in enumerate(state.memory.keys)}
     tensors = on_cpu(tensors)
     header["digest"] = digest(tensors)
     path = at(folder, state.epoch, state.step)
@@ -120,8 +123,9 @@ def load(path: Path, framework: nn.Module, optimizer: torch.optim.Optimizer, dat
     if header["inertia"] is not None:
         found = _below(tensors, "clusters.")
         clusters = Clusters(found["centroids"].to(device), found["assignments"].to(device), header["inertia"])
+    memory = [keys.to(device) for _, keys in sorted(_below(tensors, "memory.").items())]
     told = [Updated(*one) for one in tensors["told"].to(device)] if "told" in tensors else []
-    return State(header["epoch"], header["step"], told, header["seconds"], clusters)
+    return State(header["epoch"], header["step"], told, header["seconds"], clusters, KeyMemory(max(map(len, memory), default=0), memory))
 
 
 def _buffers(optimizer: torch.optim.Optimizer) -> list[tuple[int, str, Tensor]]:

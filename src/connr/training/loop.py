@@ -12,6 +12,7 @@ from connr.data.batches import batches, fetched
 from connr.data.rows import Rows
 from connr.errors import Diverged, Stopped
 from connr.frameworks import Framework
+from connr.key_memory import KeyMemory
 from connr.kmeans import Clusters
 from connr.randomness import stream
 from connr.ranks import ALONE, Ranks
@@ -64,6 +65,8 @@ def train(
         if stage.needs_clusters and state.clusters is None:
             state.clusters = cluster(framework, images, plan, epoch, device, ranks).clusters
         sockets = stage.sockets(epoch, state.clusters)
+        # An epoch begins without memory: no image of a batch is then in the pool twice, and no key is older than an epoch.
+        state.memory = KeyMemory(stage.memory, state.memory.keys if state.step else ())
         order = islice(batches(n, plan.batch_size, plan.seed, epoch), state.step, None)
         for batch, indices, rows in fetched(images, order, own, device):
             state.seconds = time.monotonic() - began
@@ -91,6 +94,8 @@ def train(
                 batch_size=len(batch),
                 autocast=fabric.autocast,
                 backward=fabric.backward,
+                memory=state.memory,
+                loss_scale=stage.loss_scale,
             )
             state.told.append(told)
             state.step += 1

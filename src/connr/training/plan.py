@@ -10,13 +10,18 @@ from connr.kmeans import Clusters
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage plugs in. `sockets(epoch, clusters)` gives the neighbourhood and anchor filter of an epoch."""
+    """What a stage plugs in. `sockets(epoch, clusters)` gives the neighbourhood and anchor filter of an epoch.
+
+    `memory`: how many keys of the batches before are searched for neighbours as well. `loss_scale` multiplies the loss.
+    """
 
     name: str
     sockets: Callable[[int, Clusters | None], algorithm.Sockets]
     needs_clusters: bool
     views: Views
     lr_factors: dict[str, float]
+    memory: int = 0
+    loss_scale: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from connr.key_memory import KeyMemory
 from connr.kmeans import Clusters
 from connr.training.update import Updated
 
@@ -16,6 +17,7 @@ class State:
         told: what each of those steps told, for the mean over the epoch.
         seconds: that they took.
         clusters: found after the last finished epoch, if they were due.
+        memory: the keys of those steps that the next one looks for neighbours among.
     """
 
     epoch: int = 0
@@ -23,3 +25,4 @@ class State:
     told: list[Updated] = field(default_factory=list)
     seconds: float = 0.0
     clusters: Clusters | None = None
+    memory: KeyMemory = field(default_factory=KeyMemory)

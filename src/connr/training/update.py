@@ -15,6 +15,7 @@ from torch.nn.utils import get_total_norm
 
 from connr import algorithm
 from connr.frameworks import Framework
+from connr.key_memory import KeyMemory
 from connr.ranks import ALONE, Ranks
 
 
@@ -38,19 +39,22 @@ def update(
     batch_size: int | None = None,
     autocast: algorithm.Autocast = nullcontext,
     backward: Callable[[Tensor], None] = Tensor.backward,
+    memory: KeyMemory | None = None,
+    loss_scale: float = 1.0,
 ) -> Updated:
     """Loss, gradients, optimiser step, `framework.after_step`.
 
     Args:
         views, indices: of this rank's share of the batch.
         batch_size: of all ranks together; None where there is one.
+        loss_scale: the loss is multiplied by it before the backward pass; the loss that is reported is not.
         others: as `algorithm.step`.
     """
     n = len(indices) if batch_size is None else batch_size
     gather, first = partial(ranks.gather, total=n), ranks.share(n).start
-    found = algorithm.step(framework, views, indices, sockets, gather, first, autocast)
+    found = algorithm.step(framework, views, indices, sockets, gather, first, autocast, memory)
     optimizer.zero_grad()
-    backward(found.loss)
+    backward(found.loss if loss_scale == 1 else found.loss * loss_scale)
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     loss = added_up(gradients, found.loss.detach(), ranks)
     norm = get_total_norm(gradients)
