@@ -128,7 +128,9 @@ def test_the_mean_can_be_over_all_anchors(framework, views):
     some = torch.arange(12) % 3 == 0
     embedded = framework.embed(*views)
     kept, over_all = (
-        algorithm.concordance(framework, *embedded, torch.arange(12), Sockets(itself, lambda *_: some, mean_over_all)).loss.item()
+        algorithm.concordance(
+            framework, *embedded, torch.arange(12), Sockets(itself, lambda *_: some, mean_over_all)
+        ).loss.item()
         for mean_over_all in (False, True)
     )
     assert over_all == pytest.approx(kept * 4 / 12)

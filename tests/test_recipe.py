@@ -1,10 +1,14 @@
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import yaml
+from conftest import TINY
+from test_cli import connr
 
 from connr import recipe
 from connr.recipe import RecipeError
+from connr.recipe.crowding import best_purity
 from connr.recipe.reading import PRESETS
 
 
@@ -136,6 +140,74 @@ def test_a_recipe_laid_over_another_resets_nothing_that_it_does_not_state(tmp_pa
     r, dogs = recipe.load(str(tmp_path / "x.yaml")), recipe.load("imagenet-dogs")
     assert r == dogs.model_copy(update={"train": dogs.train.model_copy(update={"epochs": 3})})
     assert (r.group.neighbourhood.k, r.group.neighbourhood.k1, r.group.crop_scale) == (20, 30, (0.45, 1))
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar20", "stl10", "imagenet10", "imagenet-dogs", "tiny-imagenet"])
+def test_every_data_set_of_the_paper_has_the_numbers_of_the_released_program(name):
+    released, plain = recipe.load(f"{name}-released"), recipe.load(name)
+    assert (released.train.batch_size, released.train.base_lr, released.group.loss_scale) == (512, 0.05, 0.25)
+    assert (released.group.anchors.until, released.group.anchors.sigma_too) == (0.85, False)
+    assert released.group.neighbourhood == plain.group.neighbourhood
+    assert released.group.crop_scale == plain.group.crop_scale == (0.45, 1)
+    assert (released.augment, released.backbone, released.data) == (plain.augment, plain.backbone, plain.data)
+    assert (plain.train.batch_size, plain.group.loss_scale) == (256, 1)
+
+
+def test_the_control_of_table_2_is_stage_2_but_for_neighbours_and_anchors():
+    """Its views and learning rates, with each image its own neighbour and all of them anchors."""
+    control = recipe.load("cifar10", ["group.neighbourhood.name=itself", "group.anchors.name=all"])
+    plain = recipe.load("cifar10")
+    changed = {"neighbourhood": recipe.Itself(name="itself"), "anchors": recipe.Everyone(name="all")}
+    assert control == plain.model_copy(update={"group": plain.group.model_copy(update=changed)})
+    assert (control.t0, control.group.crop_scale, control.group.lr_factors.encoder) == (800, (0.45, 1), 0.1)
+
+
+def test_simsiam_has_the_numbers_of_its_own_paper_for_cifar():
+    for name in ("cifar10-simsiam", "cifar10-simsiam-connr", "cifar20-simsiam", "cifar20-simsiam-connr"):
+        r = recipe.load(name)
+        assert (r.framework.layers, r.framework.hidden, r.framework.out, r.framework.bottleneck) == (2, 2048, 2048, 512)
+        assert (r.train.base_lr, r.train.batch_size, r.train.weight_decay, r.train.momentum) == (0.03, 512, 0.0005, 0.9)
+        assert (r.instance.lr_factors.encoder, r.instance.lr_factors.predictor) == (1, 1)
+
+
+def test_a_k_that_no_batch_can_serve_is_said():
+    assert {name for name in recipe.names() if recipe.crowded(recipe.load(name))} == {
+        "imagenet-dogs",
+        "tiny-imagenet",
+        "tiny-imagenet-released",
+    }
+    note = recipe.crowded(recipe.load("imagenet-dogs"))
+    assert "group.neighbourhood.k=20 is more than the 17.1 images" in note
+    assert "train.batch_size=256: beside the image itself at most 85% of its neighbours" in note
+    assert "train.batch_size=300, or group.memory=44" in note
+    for setting, still in (("train.batch_size=299", True), ("train.batch_size=300", False), ("group.memory=44", False)):
+        assert bool(recipe.crowded(recipe.load("imagenet-dogs", [setting]))) == still
+    assert "+ group.memory=43:" in recipe.crowded(recipe.load("imagenet-dogs", ["group.memory=43"]))
+    local = ["group.neighbourhood.name=local", "group.neighbourhood.k=30"]
+    assert recipe.crowded(recipe.load("digits", local))
+    for settings in (["group.neighbourhood.name=itself"], [*local, "train.group_from=1"]):
+        assert recipe.crowded(recipe.load("digits", settings)) is None
+    assert recipe.crowded(recipe.load("photos")) is None
+    assert recipe.crowded(recipe.load("photos", clusters=13))
+
+
+def test_the_command_says_so_before_it_trains_and_in_its_list(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    short = [*(f"--set={setting}" for setting in TINY), "--set=train.epochs=1", "--set=train.group_from=0"]
+    crowded = connr("fit", "digits", "--out", "one", *short).output
+    assert crowded.index("Note: group.neighbourhood.k=10 is more than the 6.4 images") < crowded.index("Assignments:")
+    assert "Note:" not in connr("fit", "digits", "--out", "two", *short, "--set=group.memory=36").output
+    notes = [line for line in connr("recipes", "list").output.splitlines() if line.startswith("Note: ")]
+    assert [note.split(": ")[1] for note in notes] == ["imagenet-dogs", "tiny-imagenet", "tiny-imagenet-released"]
+    assert "at most 85% of its neighbours" in notes[0]
+
+
+@pytest.mark.parametrize(("pool", "clusters", "k"), [(12, 3, 5), (256, 15, 20), (6, 2, 6), (8, 4, 1)])
+def test_the_best_purity_is_that_of_drawn_clusters(pool, clusters, k):
+    drawn = np.random.default_rng(0).integers(0, clusters, (20_000, pool))
+    others = (drawn[:, 1:] == drawn[:, :1]).sum(axis=1)
+    expected = np.minimum(others, k - 1).mean() / (k - 1) if k > 1 else 1
+    assert best_purity(pool, clusters, k) == pytest.approx(expected, abs=0.01)
 
 
 def test_files_that_are_no_recipe_are_refused(tmp_path):

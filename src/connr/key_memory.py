@@ -29,11 +29,14 @@ class KeyMemory:
         self.keys: list[Tensor] = [part[:size] for part in keys] if size else []
 
     def pool(self, direction: int, keys: Float[Tensor, "b d"]) -> Float[Tensor, "p d"]:
-        """The keys of a batch, and after them those remembered of the batches before, of which the memory then drops the oldest.
+        """The keys of a batch, and after them those of the batches before; the oldest beyond `size` are then forgotten.
 
         Args:
             direction: 0 or 1, which of the two of a step.
             keys: (b d) of all ranks; they are remembered for the next step.
+
+        Returns:
+            (b + m d), the batch first, then the newest keys first.
         """
         if not self.size:
             return keys

@@ -48,6 +48,7 @@ def fit(
 
     from connr import pretrained, run
     from connr.data import open_for
+    from connr.recipe import crowded
     from connr.report import page
     from connr.report.progress import ProgressBar
     from connr.report.sheet import cluster_sheet
@@ -74,6 +75,8 @@ def fit(
         f"the first {r.t0} without neighbours. Run folder: {folder.path}",
         highlight=False,
     )
+    if note := crowded(r):
+        screen.print(f"Note: {note}", highlight=False)
     if resume and folder.assignments.is_file():
         screen.print("This run had ended; what it found is written again.")
     if images.skipped:

@@ -1,4 +1,4 @@
-"""`connr recipes list | show | copy`."""
+"""`connr recipes list | table | show | copy`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,10 +19,23 @@ def list_recipes() -> None:
     from connr import recipe
 
     table = Table("recipe", "for", "clusters", "epochs", box=None, pad_edge=False)
+    notes = []
     for name in recipe.names():
         r = recipe.load(name)
         table.add_row(name, r.description, str(r.clusters or "--clusters"), str(r.train.epochs))
+        if note := recipe.crowded(r):
+            notes.append(f"{name}: {note}")
     console().print(table)
+    for note in notes:
+        console().print(f"\nNote: {note}")
+
+
+@recipes_app.command("table")
+def table_of_recipes() -> None:
+    """Every number in which recipes differ, as Markdown: the documentation's page of recipes."""
+    from connr.recipe.table import markdown
+
+    typer.echo(markdown(), nl=False)
 
 
 @recipes_app.command("show")

@@ -1,5 +1,6 @@
 """A recipe: every number of a run, checked as a whole before anything starts."""
 
+from connr.recipe.crowding import crowded
 from connr.recipe.networks import BYOL, MLP, MoCo, Pretrained, ResNet, SimSiam, SmallResNet
 from connr.recipe.reading import RecipeError, backbone, check, keys, load, names, text
 from connr.recipe.recipe import Recipe
@@ -23,6 +24,7 @@ __all__ = [
     "Stage",
     "backbone",
     "check",
+    "crowded",
     "keys",
     "load",
     "names",

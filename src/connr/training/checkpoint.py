@@ -125,7 +125,9 @@ def load(path: Path, framework: nn.Module, optimizer: torch.optim.Optimizer, dat
         clusters = Clusters(found["centroids"].to(device), found["assignments"].to(device), header["inertia"])
     memory = [keys.to(device) for _, keys in sorted(_below(tensors, "memory.").items())]
     told = [Updated(*one) for one in tensors["told"].to(device)] if "told" in tensors else []
-    return State(header["epoch"], header["step"], told, header["seconds"], clusters, KeyMemory(max(map(len, memory), default=0), memory))
+    return State(
+        header["epoch"], header["step"], told, header["seconds"], clusters, KeyMemory(max(map(len, memory), default=0), memory)
+    )
 
 
 def _buffers(optimizer: torch.optim.Optimizer) -> list[tuple[int, str, Tensor]]:
