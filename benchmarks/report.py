@@ -20,7 +20,8 @@ from connr.kmeans import kmeans
 from connr.model import Model
 from connr.recipe import Recipe
 from connr.report import near, page, reading
-from connr.run_folder import RunFolder, append_line
+from connr.run_folder import RunFolder
+from connr.schema import append_epoch
 
 SIZE, EPOCHS = 32, 200
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -58,7 +59,7 @@ def _write_run(r: Recipe, images: ImageSet, k: int, folder: RunFolder) -> None:
     for epoch in range(1, EPOCHS + 1):
         record = {"epoch": epoch, "stage": "instance" if epoch <= r.t0 else "group", "loss": -epoch / EPOCHS, "kept": 1.0}
         sizes = torch.bincount(clusters.assignments, minlength=k).tolist()
-        append_line(folder.events, {**record, "seconds": 1.0, "feature_std": 0.9, "cluster_sizes": sizes})
+        append_epoch(folder.events, {**record, "seconds": 1.0, "feature_std": 0.9, "cluster_sizes": sizes})
     run.save_model(r, model, folder)
     run.write_assignments(model.assign(images.images), images, folder)
 

@@ -14,7 +14,8 @@ from connr.data import ImageSet, open_images
 from connr.errors import InputError
 from connr.ranks import ALONE, ProcessGroup
 from connr.ranks.batch_norm import BatchNormOverRanks
-from connr.run_folder import RunFolder, read_lines
+from connr.run_folder import RunFolder
+from connr.schema import read_epochs
 from connr.training import Listener, loop
 
 FRAMEWORKS = {  # each over both stages: 2 epochs of 6 steps alone, 2 with neighbours and the filter
@@ -150,7 +151,7 @@ def test_a_run_of_two_processes_and_one_that_changes_their_number(tmp_path):
     fitted(alone, 1)
     run.fit(recipe.load("digits", SHORT), digits(390), pair, device="cpu", devices=2, listener=heard)
     assert heard.steps == 24
-    assert [record["epoch"] for record in read_lines(pair.events)] == [1, 2, 3, 4]
+    assert [record["epoch"] for record in read_epochs(pair.events)] == [1, 2, 3, 4]
     assert not pair.pixels.exists()
     assert [row["path"] for row in rows(pair)] == [row["path"] for row in rows(alone)]
     shutil.copytree(pair.path, changed.path)

@@ -17,6 +17,7 @@ from connr.errors import InputError
 from connr.neighbourhoods import contextual
 from connr.report import near, page
 from connr.run_folder import RunFolder
+from connr.schema import Assignment, write_csv
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +171,7 @@ def test_a_run_without_warnings_says_so(digits, tmp_path):
     table = rows(folder)
     for at, row in enumerate(table):
         row["cluster"] = at % 10
-    run.write_csv(folder.assignments, run.Placed._fields, [row.values() for row in table])
+    write_csv(folder.assignments, Assignment._fields, [row.values() for row in table])
     assert page.cautions(page.read(folder)) == []
 
 
@@ -178,7 +179,7 @@ def test_unlabelled_images_have_agreement_instead_of_scores(digits, few_digits, 
     folder = copied(digits, tmp_path / "run")
     unlabelled = replace(few_digits, labels=torch.full((400,), -1))
     table = [{**row, "label": ""} for row in rows(folder)]
-    run.write_csv(folder.assignments, run.Placed._fields, [row.values() for row in table])
+    write_csv(folder.assignments, Assignment._fields, [row.values() for row in table])
     page.write(folder, unlabelled)
     tree = reports.tree(folder)
     assert not tree.has("confusions")

@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from connr import experiment, metrics, recipe, run
 from connr.data import ImageSet, Skipped, open_images
 from connr.errors import Diverged, InputError
-from connr.run_folder import RunFolder, read_lines
+from connr.run_folder import RunFolder
+from connr.schema import read_epochs
 from connr.training import Listener, checkpoint, loop
 
 
@@ -88,7 +89,7 @@ def test_resuming_from_any_epoch_ends_in_the_same_place(finished, few_digits, ti
     assert cut.assignments.read_bytes() == whole.assignments.read_bytes()
     timeless = [[{k: v for k, v in record.items() if k != "seconds"} for record in f.history] for f in (fitted, resumed)]
     assert timeless[0] == timeless[1]
-    assert [record["epoch"] for record in read_lines(cut.events)] == [1, 2, 3, 4, 5]
+    assert [record["epoch"] for record in read_epochs(cut.events)] == [1, 2, 3, 4, 5]
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_anew(finished, few_digits, tiny, tmp_path):

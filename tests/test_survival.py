@@ -25,7 +25,8 @@ from connr import recipe, run
 from connr.data import open_images
 from connr.errors import Diverged, InputError, NotWritten, Stopped
 from connr.ranks import ALONE
-from connr.run_folder import RunFolder, read_lines
+from connr.run_folder import RunFolder
+from connr.schema import read_epochs
 from connr.training import Listener, checkpoint, clustering, health, loop, stops
 
 SETTINGS = [*TINY, "kmeans.restarts=2"]
@@ -61,7 +62,7 @@ def test_a_killed_run_goes_on_to_the_same_end(peace, digits, tmp_path, instant):
     assert not folder.assignments.exists()
     going_on(folder, digits)
     assert same(folder, peace)
-    assert [record["epoch"] for record in read_lines(folder.events)] == [1, 2, 3, 4, 5]
+    assert [record["epoch"] for record in read_epochs(folder.events)] == [1, 2, 3, 4, 5]
     assert not list(folder.path.rglob("*.tmp"))
 
 
@@ -89,7 +90,7 @@ def test_a_signal_finishes_the_step_and_saves(peace, digits, tmp_path, number, s
     going_on(folder, digits, listener=heard)
     assert heard.steps == 5 * 28 - steps
     assert same(folder, peace)
-    timeless = [[{**record, "seconds": 0} for record in read_lines(each.events)] for each in (folder, peace)]
+    timeless = [[{**record, "seconds": 0} for record in read_epochs(each.events)] for each in (folder, peace)]
     assert timeless[0] == timeless[1]
     assert all(checkpoint.position(path)[1] == 0 for path in checkpoint.checkpoints(folder.checkpoints))
 
@@ -164,7 +165,7 @@ def test_the_command_says_how_to_go_on(tmp_path, devices):
     taken = command("fit", "digits", "--out", folder.path, "--resume")
     assert "a run is going on in" in taken.communicate(timeout=60)[0]
     assert taken.returncode == 2
-    epochs = len(read_lines(folder.events))
+    epochs = len(read_epochs(folder.events))
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM, said
@@ -305,7 +306,7 @@ def test_a_collapsed_run_says_so_in_its_log(digits, tmp_path, monkeypatch):
     folder = RunFolder(tmp_path / "run")
     monkeypatch.setattr(health, "COLLAPSED", 10.0)
     going_on(folder, digits)
-    assert "the features have collapsed" in read_lines(folder.events)[-1]["warnings"][0]
+    assert "the features have collapsed" in read_epochs(folder.events)[-1]["warnings"][0]
 
 
 def test_weights_that_are_no_numbers_at_the_end_of_an_epoch_are_told(digits, tmp_path):

@@ -106,7 +106,7 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
         """
         settings = [f"train.epochs={self.epochs}"] if self.epochs is not None else []
         data = self._rows(X, reset=True) if _is_table(X) else X
-        name = self.recipe or ("features" if holds_features(data) else "photos")
+        name = self.recipe if self.recipe is not None else ("features" if holds_features(data) else "photos")
         r = pretrained.chosen(name, settings, self.backbone, clusters=self.n_clusters, seed=self._seed())
         folder = RunFolder(self.out) if self.out is not None else None
         with _threads(self.n_jobs) as threads, ProgressBar(Console(stderr=True), quiet=not self.verbose) as bar:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from connr.augment import Augment, FeatureViews
 from connr.boundary import boundary_ratio
 from connr.data.rows import Rows, parts
+from connr.errors import InputError
 from connr.frameworks.framework import on_sphere
 from connr.training.features import AT_A_TIME, extract
 
@@ -63,9 +64,13 @@ class Model:
         self.at_a_time = PRETRAINED_AT_A_TIME if made else AT_A_TIME
 
     def transform(self, images: Rows) -> Float[Tensor, "n d"]:
-        """L2-normalised features, on the device."""
+        """L2-normalised features, on the device.
+
+        Raises:
+            InputError: a feature is NaN or infinite.
+        """
         views = (FeatureViews if self.takes_features else Augment)(self.mean, self.std)
-        return extract(self.representation, images, views.normalise, self.device, at_a_time=self.at_a_time)
+        return finite(extract(self.representation, images, views.normalise, self.device, at_a_time=self.at_a_time))
 
     def through_backbone(self, images: Rows) -> Float[Tensor, "n f"]:
         """What a frozen backbone makes of images, on the device."""
@@ -78,11 +83,26 @@ class Model:
         self.representation.eval()
         with torch.no_grad():
             heads = nn.Sequential(*list(self.representation.children())[1:])
-            return on_sphere(heads(features.to(self.device)))
+            return finite(on_sphere(heads(features.to(self.device))))
 
     def assign(self, images: Rows) -> Assigned:
         """The nearest centroid of each image, how far it is and how near a boundary; on the CPU."""
         return place(self.transform(images), self.centroids)
+
+
+def finite(features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """The same features.
+
+    Raises:
+        InputError: one is NaN or infinite: no distance to them means anything.
+    """
+    if bool(features.isfinite().all()):
+        return features
+    bad = (~features.isfinite().all(dim=1)).nonzero().flatten()
+    raise InputError(
+        f"the model gives features that are NaN or infinite for {len(bad):,} of {len(features):,} rows, the first is row "
+        f"{int(bad[0])} of these: its weights are broken, or the rows are far from those that it was fitted on."
+    )
 
 
 def place(features: Float[Tensor, "n d"], centroids: Float[Tensor, "K d"]) -> Assigned:

@@ -4,13 +4,11 @@ recipe.yaml  events.jsonl  checkpoints/  model.safetensors + config.json  assign
 clusters.png  report.html, and log/ where the recipe asks for one; cache/ of images that are too many for the memory
 """
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -176,25 +174,3 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode(errors="surrogateescape"))  # names of files need not be UTF-8
-
-
-def append_line(path: Path, record: dict[str, Any]) -> None:
-    """One JSON object as one line at the end of the file."""
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON lines of a file; a last line that was cut off is left out."""
-    if not path.is_file():
-        return []
-    try:
-        whole = path.read_text(encoding="utf-8").split("\n")[:-1]
-        records = [json.loads(line) for line in whole]
-        if not all(isinstance(record, dict) for record in records):
-            raise ValueError("a line is no object")
-        return records
-    except ValueError as fault:
-        raise InputError(f"{path} is not JSON lines: {fault}; remove the lines that are not.") from fault

@@ -8,8 +8,9 @@ from typing import NamedTuple
 from connr.data import Skipped
 from connr.data.folder import endings
 from connr.errors import InputError
-from connr.run import Placed, read_assignments, read_config, write_csv
+from connr.run import read_assignments, read_config
 from connr.run_folder import RunFolder, check_new, replacing_folder
+from connr.schema import Assignment, write_csv
 
 LONGEST_NAME = 200  # bytes that are kept of a picture's own name, beside its rank; file systems take 255
 
@@ -40,12 +41,12 @@ def sort(folder: RunFolder, out: Path, *, copy: bool = False, pictures: Path | N
         InputError: there is no such run, it was not on a folder, no picture is there, or OUT is taken.
     """
     config = read_config(folder)
-    clusters = config["recipe"].clusters
-    if config["recipe"].takes_features:
+    clusters = config.clusters
+    if config.recipe.takes_features:
         raise InputError(f"{folder.path} is a run on rows of features, not on a folder: there are no pictures to sort.")
     rows = read_assignments(folder, clusters)
     _check_names(folder, rows)
-    source = _source(folder, pictures, str(config["data"]))
+    source = _source(folder, pictures, config.data)
     check_new(out)
     if out.resolve().is_relative_to(source.resolve()):
         raise InputError(f"{out} lies among the pictures themselves, in {source}; choose an OUT elsewhere.")
@@ -98,7 +99,7 @@ def _short(name: str) -> str:
     return name if len(raw) <= LONGEST_NAME else raw[-LONGEST_NAME:].decode(errors="ignore")
 
 
-def _check_names(folder: RunFolder, rows: list[Placed]) -> None:
+def _check_names(folder: RunFolder, rows: list[Assignment]) -> None:
     """A run folder of somebody else's is not to name any file but pictures below their folder."""
     known = endings()
     for path in (Path(row.path) for row in rows):

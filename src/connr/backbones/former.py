@@ -1,15 +1,12 @@
 """`run:FOLDER`, and `hub:` of a model of connr's own: the backbone of a former run, or of what `connr export` made of it."""
 
-import json
 from pathlib import Path
-from typing import Any
 
-from connr import recipe
 from connr.backbones.backbone import Backbone, Input
 from connr.backbones.made import Build, remade
 from connr.backbones.weights import fit_in, read_weights
 from connr.errors import InputError
-from connr.recipe import Recipe
+from connr.schema import ModelConfig, read_model_config
 
 ENCODER = "representation.0."  # of model.safetensors; what follows it are heads
 
@@ -20,8 +17,9 @@ def input_of(folder: str) -> Input:
     Raises:
         InputError: there is no finished run of pictures.
     """
-    r, config = _read(folder)
-    return Input(r.data.size, r.data.channels, config["mean"], config["std"], r.data.interpolation)
+    config = _read(folder)
+    data = config.recipe.data
+    return Input(data.size, data.channels, config.mean, config.std, data.interpolation)
 
 
 def open_network(folder: str, weights: str | None, build: Build) -> Backbone:
@@ -30,8 +28,9 @@ def open_network(folder: str, weights: str | None, build: Build) -> Backbone:
     Raises:
         InputError: as `input_of`; or its weights cannot be read or do not fit.
     """
-    r, config = _read(folder)
-    made = config.get("backbone") or {
+    config = _read(folder)
+    r = config.recipe
+    made = config.made or {
         "kind": "connr",
         "backbone": r.backbone.model_dump(mode="json"),
         "channels": r.data.channels,
@@ -51,14 +50,11 @@ def at_hand(folder: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def _read(folder: str) -> tuple[Recipe, dict[str, Any]]:
-    path = Path(folder) / "config.json"
+def _read(folder: str) -> ModelConfig:
     try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        r = recipe.check(config["recipe"], str(path))
-        mean, std = [float(x) for x in config["mean"]], [float(x) for x in config["std"]]
-    except (OSError, KeyError, TypeError, ValueError) as fault:
-        raise InputError(f"run:{folder} is no finished run, nor a model that connr exported: {path}: {fault}") from fault
-    if r.takes_features:
+        config = read_model_config(Path(folder) / "config.json")
+    except InputError as fault:
+        raise InputError(f"run:{folder} is no finished run, nor a model that connr exported: {fault}") from fault
+    if config.recipe.takes_features:
         raise InputError(f"run:{folder} was a run on ready-made features: it has no backbone for pictures.")
-    return r, {**config, "mean": mean, "std": std}
+    return config

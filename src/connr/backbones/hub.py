@@ -1,6 +1,5 @@
 """`hub:FOLDER` and `hub:USER/NAME`: config.json and model.safetensors, as the Hugging Face Hub has networks of timm."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ from connr.backbones import timm
 from connr.backbones.backbone import Backbone, Input
 from connr.backbones.weights import brought
 from connr.errors import InputError
+from connr.schema import check_timm_config, read_json
 
 FILES = ("model.safetensors", "pytorch_model.bin")  # the first that is there
 
@@ -24,12 +24,13 @@ def read_config(place: str) -> dict[str, Any]:
         InputError: there is none to be had, or it describes no network that can be made.
     """
     path = Path(place) / "config.json" if Path(place).is_dir() else _fetched(place, "config.json")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as fault:
-        raise InputError(f"hub:{place}: {path} cannot be read: {fault}") from fault
-    if not isinstance(config, dict) or not ("architecture" in config or "recipe" in config):
-        kind = f"a model of transformers ({config['model_type']})" if "model_type" in config else "no network of timm or connr"
+    config = read_json(path)
+    if not ("architecture" in config or "recipe" in config):
+        kind = (
+            f"a model of transformers ({str(config['model_type'])[:40]})"
+            if "model_type" in config
+            else "no network of timm or connr"
+        )
         raise InputError(f"hub:{place} is {kind}: connr takes those of timm, e.g. timm:vit_small_patch14_dinov2, and its own.")
     return config
 
@@ -45,15 +46,15 @@ def weights_of(place: str) -> Path:
 
 
 def input_of(place: str) -> Input:
-    return timm.described(_settings(read_config(place)))
+    return timm.described(check_timm_config(read_config(place), f"hub:{place}").settings)
 
 
 def open_network(place: str, weights: str | None, size: int = 0) -> Backbone:
     """As `timm.open_network`, of what the configuration says."""
-    config = read_config(place)
+    config = check_timm_config(read_config(place), f"hub:{place}")
     path = None if weights == "random" else Path(weights) if weights else weights_of(place)
-    arguments = {key: value for key, value in config.get("model_args", {}).items() if key != "num_classes"}
-    return timm.assembled(str(config["architecture"]), _settings(config), arguments, path, size)
+    arguments = {key: value for key, value in config.model_args.items() if key != "num_classes"}
+    return timm.assembled(config.architecture, config.settings, arguments, path, size)
 
 
 def at_hand(place: str) -> Path | None:
@@ -65,14 +66,6 @@ def at_hand(place: str) -> Path | None:
         return None
     found = try_to_load_from_cache(place, FILES[0]) if place.count("/") == 1 else None
     return Path(found) if isinstance(found, str) else None
-
-
-def _settings(config: dict[str, Any]) -> dict[str, Any]:
-    """`pretrained_cfg`, which older files have on the top level."""
-    settings: dict[str, Any] = config.get("pretrained_cfg", config)
-    known = ("input_size", "mean", "std", "interpolation", "crop_pct", "classifier", "num_classes", "fixed_input_size")
-    found = {key: settings[key] for key in (*known, "first_conv") if settings.get(key) is not None}
-    return found | ({"num_classes": config["num_classes"]} if "num_classes" in config else {})
 
 
 def _fetched(place: str, file: str) -> Path:

@@ -102,18 +102,21 @@ def fit(
 
 
 def _recipe_of(data: str, name: str | None, settings: list[str], resumed: Any, **changes: Any) -> "Recipe":
-    """The recipe asked for; to resume, the run's own unless another is; else the one named like the data, or photos."""
+    """The recipe asked for; to resume, the changes over the run's own unless another is; else that of the data, or photos."""
     from connr import pretrained, recipe
 
-    if resumed and not name:
+    if resumed and name is None:
+        from connr.run import check_recipe
+
         there = recipe.load(str(resumed.recipe))
-        if recipe.load(there, settings, **changes) == there:
-            return there
+        asked = recipe.load(there, settings, **changes)
+        check_recipe(resumed, asked, before_fitted=True)
+        return asked
     from connr.data import holds_features
     from connr.data.named import named_in
 
     own = named_in(data) or ("features" if holds_features(data) else "photos")
-    r = pretrained.chosen(name or own, settings, **changes)
+    r = pretrained.chosen(own if name is None else name, settings, **changes)
     if r.clusters is None:
         raise InputError("the number of clusters is not given; add --clusters K.")
     return r

@@ -37,6 +37,11 @@ class _Arrays(pickle.Unpickler):
         return allowed[module, name]
 
 
+def _are_classes(labels: list[Any]) -> bool:
+    """Whether all are whole numbers, of Python or numpy, that could be classes."""
+    return all(isinstance(label, int | np.integer) and 0 <= label < 10**6 for label in labels)
+
+
 def _latin1(text: str, _encoding: str) -> bytes:
     return text.encode("latin1")
 
@@ -54,7 +59,7 @@ def read(name: str, root: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], l
         batch = _load(root / folder / file)
         pixels, found = batch.get("data"), batch.get(label_key)
         array = isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.shape[1:] == (3 * SIDE * SIDE,)
-        if pixels is None or not array or not isinstance(found, list) or len(found) != len(pixels):
+        if pixels is None or not array or not isinstance(found, list) or len(found) != len(pixels) or not _are_classes(found):
             raise Broken(f"{folder}/{file} holds no images with {label_key}")
         images.append(pixels.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1))
         labels += [int(label) for label in found]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from connr.data.image_set import UNLABELLED, ImageSet
+from connr.data.npz import plain_array
 from connr.errors import InputError
 
 ENDINGS = (".npz", ".npy", ".parquet")
@@ -64,11 +65,10 @@ def open_features(data: Any) -> ImageSet:
 
 def _read_numpy(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return {"features": found}
-        with found as arrays:
-            return {name: arrays[name] for name in arrays.files}
+        if path.suffix == ".npy":
+            return {"features": np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))}
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: plain_array(arrays, name) for name in arrays.files}
     except Exception as fault:  # zipfile, zlib, struct, numpy: whatever a broken file sets off
         raise InputError(f"{path} cannot be read as plain arrays: {fault}") from fault
 

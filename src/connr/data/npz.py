@@ -1,5 +1,6 @@
 """An `.npz` of images, read a few megabytes at a time: it may be larger than the memory."""
 
+import math
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from connr.data.arrays import checked_labels, checked_shape, from_arrays
@@ -31,13 +33,16 @@ def read_npz(path: Path, square: Square, room: Room = Room()) -> ImageSet:  # no
             if "images" not in arrays.files:
                 hint = " Rows of features are for a run that was fitted to such." if "features" in arrays.files else ""
                 raise InputError(f"{path} has no array `images`; it holds: {', '.join(arrays.files) or 'nothing'}.{hint}")
-            labels = arrays["labels"] if "labels" in arrays.files else None
-            names = [str(name) for name in arrays["class_names"]] if "class_names" in arrays.files else []
-            member = "images.npy" if "images.npy" in arrays.zip.namelist() else "images"
+            labels = plain_array(arrays, "labels") if "labels" in arrays.files else None
+            named = plain_array(arrays, "class_names") if "class_names" in arrays.files else np.array([])
+            if named.ndim != 1:
+                raise InputError(f"class_names of {path} have shape {list(named.shape)}, should be one for each label.")
+            names = [str(name) for name in named]
+            member = _member(arrays, "images")
             with arrays.zip.open(member) as stream:
                 shape, by_columns, dtype = _header(stream)
             if by_columns:  # the pixels of an image lie apart: all or none
-                return from_arrays(arrays["images"], labels, square, str(path), names)
+                return from_arrays(plain_array(arrays, "images"), labels, square, str(path), names)
     except InputError:
         raise
     except Exception as fault:
@@ -46,6 +51,26 @@ def read_npz(path: Path, square: Square, room: Room = Room()) -> ImageSet:  # no
     known = checked_labels(labels, names, whole[0], str(path))
     pixels = settle(_rows(path, member, whole, square), (whole[0], *square.shape), room)
     return ImageSet(pixels, [str(i) for i in range(whole[0])], known, names)
+
+
+def plain_array(arrays: Any, name: str) -> NDArray[Any]:
+    """An array of an opened `.npz`, refused before memory is taken for it where the archive cannot hold it.
+
+    Raises:
+        ValueError: the header of the array declares more bytes than there are, or the array is not plain.
+    """
+    member = _member(arrays, name)
+    with arrays.zip.open(member) as stream:
+        shape, _, dtype = _header(stream)
+        declared, held = math.prod(shape) * dtype.itemsize, arrays.zip.getinfo(member).file_size
+        if declared > held:
+            raise ValueError(f"{name} is declared as {list(shape)} of {dtype}, {declared:,} bytes, and holds {held:,}")
+    found: NDArray[Any] = arrays[name]
+    return found
+
+
+def _member(arrays: Any, name: str) -> str:
+    return f"{name}.npy" if f"{name}.npy" in arrays.zip.namelist() else name
 
 
 def _rows(path: Path, member: str, shape: tuple[int, int, int, int], square: Square) -> Iterator[Tensor]:

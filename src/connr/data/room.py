@@ -106,10 +106,12 @@ def recalled(cache: Path, name: str, shape: tuple[int, ...]) -> tuple[Stored, Ke
     try:
         noted = json.loads(notes.read_text(encoding="utf-8", errors="surrogateescape"))
         kept = Kept(noted["names"], [Skipped(*one) for one in noted["skipped"]])
+        if not all(isinstance(text, str) for one in (kept.names, *kept.skipped) for text in one):
+            return None
         found = torch.Size((len(kept.names), *shape[1:]))
         whole = path.stat().st_size == math.prod(found)
         return (Stored(path, found), kept) if whole else None
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
 
 

@@ -35,7 +35,7 @@ def export(folder: RunFolder, to: str, out: Path) -> str:
         check_new(out)
     r, model = run.load_model(folder, "cpu")
     if to == "onnx":
-        off = save_onnx(r, model, str(run.read_config(folder)["data"]), out)
+        off = save_onnx(r, model, run.read_config(folder).data, out)
         shape = f"images uint8 [n,{r.data.size},{r.data.size},{r.data.channels}]"
         shape = f"rows float32 [n,{r.data.features}]" if r.takes_features else shape
         return f"{out}: {shape} -> features, cluster, distance; differs from torch by {off:.0e} at most"

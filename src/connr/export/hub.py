@@ -14,7 +14,7 @@ from connr import pretrained
 from connr.backbones import features_out
 from connr.errors import InputError
 from connr.export.deployed import Deployed
-from connr.recipe import check
+from connr.schema import check_model_config
 
 try:
     from huggingface_hub import PyTorchModelHubMixin
@@ -37,11 +37,12 @@ class HubModel(Deployed, PyTorchModelHubMixin, library_name="connr"):
     def __init__(
         self, recipe: dict[str, Any], mean: list[float], std: list[float], backbone: dict[str, Any] | None = None
     ) -> None:
-        r = check(recipe, "config.json")
-        representation = pretrained.whole(r, backbone)
+        config = check_model_config({"recipe": recipe, "mean": mean, "std": std, "backbone": backbone}, "config.json")
+        r = config.recipe
+        representation = pretrained.whole(r, config.made)
         shape = (r.data.features or 0,) if r.takes_features else (r.data.channels, r.data.size, r.data.size)
         width = features_out(representation, *shape)
-        super().__init__(representation, torch.zeros(r.clusters or 0, width), mean, std, r.takes_features)
+        super().__init__(representation, torch.zeros(config.clusters, width), mean, std, r.takes_features)
         self.eval()
 
     @classmethod

@@ -14,8 +14,8 @@ from connr.data import ImageSet, Skipped, open_for, parts
 from connr.errors import InputError
 from connr.model import PRETRAINED_AT_A_TIME
 from connr.recipe import Recipe
-from connr.run import write_csv
 from connr.run_folder import replacing
+from connr.schema import write_skipped
 
 ENDINGS = (".npz", ".npy", ".parquet")
 
@@ -76,7 +76,7 @@ def embed(
     features = torch.cat(found).numpy()
     _write(out, features, images)
     if images.skipped:
-        write_csv(out.with_name(f"{out.stem}.skipped.csv"), ("path", "reason"), images.skipped)
+        write_skipped(out.with_name(f"{out.stem}.skipped.csv"), images.skipped)
     return len(features), features.shape[1], images.skipped
 
 

@@ -14,8 +14,8 @@ from connr.data import Skipped
 from connr.errors import InputError
 from connr.model import Assigned
 from connr.predict.rows import Rows
-from connr.run import write_csv
 from connr.run_folder import replacing
+from connr.schema import write_skipped
 
 COLUMNS = ("path", "cluster", "distance", "confidence", "runner_up")
 ROWS_PER_GROUP = 65536  # of a Parquet file
@@ -110,7 +110,7 @@ def write_file(rows: Iterable[Rows], path: Path, advance: Callable[[int], None])
         written, skipped = write(rows, table, advance)
     beside = skipped_beside(path)
     if skipped:
-        write_csv(beside, ("path", "reason"), skipped)
+        write_skipped(beside, skipped)
     else:
         beside.unlink(missing_ok=True)  # of the file that this one replaces
     return written, skipped

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from connr.recipe.section import Count, Fraction, Positive, Section, Share, Width
+from connr.recipe.section import Fraction, Name, Positive, Section, Share, Width
 
 
 class ResNet(Section):
@@ -33,10 +33,10 @@ class Pretrained(Section):
     """
 
     name: Literal["pretrained"]
-    model: str
-    weights: str | None = None
+    model: Name
+    weights: Name | None = None
     frozen: bool = True
-    views: Count = 4
+    views: Annotated[int, Field(ge=1, le=10_000)] = 4
     first_layers: Fraction = 0.1
 
 
@@ -44,7 +44,7 @@ class MLP(Section):
     """For rows of features: a layer for each of `widths`, with BatchNorm and ReLU; none leaves the rows to the heads."""
 
     name: Literal["mlp"]
-    widths: tuple[Width, ...] = ()
+    widths: Annotated[tuple[Width, ...], Field(max_length=100)] = ()
 
 
 class BYOL(Section):
@@ -65,7 +65,7 @@ class SimSiam(Section):
     hidden: Width = 2048
     out: Width = 2048
     bottleneck: Width = 512
-    layers: Annotated[int, Field(ge=2)] = 3
+    layers: Annotated[int, Field(ge=2, le=100)] = 3
 
     @property
     def target_momentum(self) -> float:
@@ -82,7 +82,7 @@ class MoCo(Section):
     name: Literal["moco"]
     hidden: Width = 512
     out: Width = 128
-    queue: Count = 65536
+    queue: Annotated[int, Field(ge=1, le=10**8)] = 65536
     temperature: Positive = 0.2
     target_momentum: Share = 0.999
     final_momentum: Share = 0.999

@@ -1,6 +1,7 @@
 """YAML -> `Recipe`: by name or file, with settings laid over it, every fault found at once."""
 
 import difflib
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -20,8 +21,25 @@ class RecipeError(InputError):
     """A recipe that cannot be run; the message lists every fault."""
 
 
+MOST_BYTES = 2**16  # of a file
+MOST_EXTENDED = 16  # recipes that one extends, those that these extend counted as well
+SHOWN = 200  # characters of a wrong value
+
+
 class WithoutAliases(yaml.SafeLoader):
-    """YAML in which nothing stands for something else: ten lines of aliases of aliases unfold to more than memory holds."""
+    """YAML in which nothing stands for something else and no key is there twice.
+
+    Ten lines of aliases of aliases unfold to more than memory holds; of two sections of one name the first would be lost.
+    """
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen = set[str]()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"{key.value[:40]!r} is there twice", problem_mark=key.start_mark)
+            seen.add(key.value)
+        return node
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -47,12 +65,17 @@ def text(name: str) -> str:
     if name in names() or name in PRESETS:
         return (_shelf() / f"{name}.yaml").read_text(encoding="utf-8")
     path = Path(name)
-    if path.suffix in {".yaml", ".yml"} and path.is_file():
+    if path.suffix in {".yaml", ".yml"} and os.path.isfile(path):  # noqa: PTH113 - takes any name
         try:
-            return path.read_text(encoding="utf-8")
+            with open(path, "rb") as file:
+                content = file.read(MOST_BYTES + 1)
+            if len(content) > MOST_BYTES:
+                raise RecipeError(f"recipe {name!r} is larger than {MOST_BYTES:,} bytes.")
+            return content.decode()
         except (OSError, UnicodeDecodeError) as fault:
             raise RecipeError(f"recipe {name!r} cannot be read: {fault}") from fault
-    raise RecipeError(f"recipe {name!r} is neither a YAML file nor one of: {', '.join(names())}.{_nearest(name, names())}")
+    near = _nearest(name, names()) if len(name) < 100 else ""
+    raise RecipeError(f"recipe {_shown(name)} is neither a YAML file nor one of: {', '.join(names())}.{near}")
 
 
 def load(name: str | Recipe, settings: Iterable[str] = (), **changes: Any) -> Recipe:
@@ -64,13 +87,15 @@ def load(name: str | Recipe, settings: Iterable[str] = (), **changes: Any) -> Re
     written = name.model_dump() if isinstance(name, Recipe) else _content(name, DEFAULTS)
     content = merged(written, {key: value for key, value in changes.items() if value is not None})
     for setting in settings:
+        if len(setting) > MOST_BYTES:
+            raise RecipeError(f"--set {setting[:40]!r}... is longer than {MOST_BYTES:,} characters.")
         key, equals, value = setting.partition("=")
         if not equals or not key.strip():
             raise RecipeError(f"--set {setting!r} should read a.b=value, e.g. train.epochs=50.")
         try:
             branch = yaml.load(value, WithoutAliases)
-        except (yaml.YAMLError, RecursionError) as fault:
-            raise RecipeError(f"--set {setting!r}: the value is not YAML: {fault}") from fault
+        except (yaml.YAMLError, RecursionError, ValueError) as fault:  # ValueError: a date or number that is none
+            raise RecipeError(f"--set {_shown(setting)}: the value is not YAML: {fault}") from fault
         for part in reversed(key.strip().split(".")):
             branch = {part: branch}
         content = merged(content, branch)
@@ -101,14 +126,22 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _content(name: str, ground: Mapping[str, Any], above: tuple[str, ...] = ()) -> dict[str, Any]:
+def _content(
+    name: str, ground: Mapping[str, Any], above: tuple[str, ...] = (), read: list[str] | None = None
+) -> dict[str, Any]:
     """`ground` with a recipe laid on it, and before that what it extends: `extends: NAME` or `extends: [NAME, ...]`.
 
     Only what each of them states is laid, so the last one changes its own keys and no others.
     """
+    read = [] if read is None else read
+    read.append(name)
+    if len(read) > MOST_EXTENDED:
+        raise RecipeError(f"recipe {read[0]!r} extends more than {MOST_EXTENDED} others, theirs counted as well.")
     try:
         content = yaml.load(text(name), WithoutAliases)
-    except (yaml.YAMLError, RecursionError) as fault:
+    except RecipeError:
+        raise
+    except (yaml.YAMLError, RecursionError, ValueError) as fault:
         raise RecipeError(f"recipe {name!r} is not YAML: {fault}") from fault
     if not isinstance(content, dict):
         raise RecipeError(f"recipe {name!r} should be a mapping of sections, not {type(content).__name__}.")
@@ -116,7 +149,7 @@ def _content(name: str, ground: Mapping[str, Any], above: tuple[str, ...] = ()) 
     if not isinstance(below, str | list) or name in above:
         raise RecipeError(f"recipe {name!r}: extends should be names of other recipes, and not lead back to itself.")
     for other in [below] if isinstance(below, str) else below:
-        ground = _content(str(other), ground, (*above, name))
+        ground = _content(str(other), ground, (*above, name), read)
     return merged(ground, content)
 
 
@@ -186,7 +219,7 @@ def _explain(faults: ValidationError) -> Iterator[str]:
         elif not key:
             yield fault["msg"].removeprefix("Value error, ") + "."
         else:
-            yield f"{key}={fault['input']!r}: {fault['msg']}."
+            yield f"{key}={_shown(fault['input'])}: {fault['msg']}."
 
 
 def backbone(content: Mapping[str, Any]) -> Section:
@@ -198,7 +231,7 @@ def backbone(content: Mapping[str, Any]) -> Section:
     try:
         return Recipe.model_validate({"backbone": content, "framework": {"name": "byol"}}).backbone
     except ValidationError as faults:
-        raise RecipeError(f"{dict(content)!r} is no backbone: " + " ".join(_explain(faults))) from faults
+        raise RecipeError(f"{_shown(content)} is no backbone: " + " ".join(_explain(faults))) from faults
 
 
 def keys(section: type[Section] = Recipe, prefix: str = "") -> list[str]:
@@ -210,6 +243,15 @@ def keys(section: type[Section] = Recipe, prefix: str = "") -> list[str]:
         found += [key for part in sections for key in keys(part, f"{prefix}{name}.")]
         found += [prefix + name] if not sections or type(None) in parts else []
     return list(dict.fromkeys(found))
+
+
+def _shown(value: Any) -> str:
+    """A value as Python writes it, if it is not too long."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of very many digits, or lists in lists in lists
+        return f"a {type(value).__name__} that is too large to show"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _nearest(word: str, known: list[str]) -> str:

@@ -9,7 +9,7 @@ import yaml
 from pydantic import Field
 
 from connr.recipe.networks import BYOL, MLP, MoCo, Pretrained, ResNet, SimSiam, SmallResNet
-from connr.recipe.section import Count, NonNegative, Positive, Section, Share
+from connr.recipe.section import MAX_EPOCHS, ClusterCount, Count, EpochCount, Name, NonNegative, Positive, Section, Share
 from connr.recipe.square import Square
 from connr.recipe.stages import GroupStage, Stage
 from connr.recipe.views import Augment, FeatureViews
@@ -52,9 +52,9 @@ class Train(Section):
     run repeats there too.
     """
 
-    epochs: Count = 1000
+    epochs: EpochCount = 1000
     group_from: Share = 0.8
-    batch_size: Annotated[int, Field(ge=2)] = 256
+    batch_size: Annotated[int, Field(ge=2, le=2**20)] = 256
     base_lr: Positive = 0.05
     warmup: Share = 0.05
     cosine_reaches_zero: bool = True
@@ -62,8 +62,8 @@ class Train(Section):
     momentum: Share = 0.9
     weight_decay: NonNegative = 5e-4
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    evaluate_every: Annotated[int, Field(ge=0)] = 0
-    keep_checkpoints: Annotated[int, Field(ge=0)] = 2
+    evaluate_every: Annotated[int, Field(ge=0, le=MAX_EPOCHS)] = 0
+    keep_checkpoints: Annotated[int, Field(ge=0, le=MAX_EPOCHS)] = 2
     batch_norm: Literal["synchronised", "rank"] = "synchronised"
     compile: bool = False
     deterministic: bool = False
@@ -72,15 +72,15 @@ class Train(Section):
 class AtHand(Section):
     """What is run instead, where the weights of one of these backbones are on the machine: that recipe, on the first one."""
 
-    recipe: str
-    models: tuple[str, ...]
+    recipe: Name
+    models: Annotated[tuple[Name, ...], Field(max_length=100)]
 
 
 class KMeans(Section):
     """Of every epoch from t0 on and of the end."""
 
-    restarts: Count = 10
-    max_iterations: Count = 300
+    restarts: Annotated[int, Field(ge=1, le=10_000)] = 10
+    max_iterations: Annotated[int, Field(ge=1, le=10**6)] = 300
     reseed_empty: bool = True
 
 
@@ -90,8 +90,8 @@ class Recipe(Section):
     `log`: where the numbers of every epoch go besides events.jsonl: nowhere, or into RUN/log for TensorBoard or as CSV.
     """
 
-    description: str = ""
-    clusters: Count | None = None
+    description: Name = ""
+    clusters: ClusterCount | None = None
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     data: Data = Data()
     backbone: Annotated[ResNet | SmallResNet | Pretrained | MLP, Field(discriminator="name")]

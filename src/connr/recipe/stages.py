@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from connr.recipe.section import Count, Fraction, NonNegative, Positive, Section, Share
+from connr.recipe.section import Count, Fraction, Layers, NonNegative, Positive, Section, Share
 
 
 class Itself(Section):
@@ -28,7 +28,7 @@ class Contextual(Section):
     k1: Count = 10
     k2: Count = 2
     alpha: NonNegative = 2.0
-    layers: Annotated[int, Field(ge=0)] = 2
+    layers: Layers = 2
 
 
 class Everyone(Section):

@@ -55,12 +55,12 @@ class Augment(Section):
     zoom: tuple[Positive, Positive] = (1.0, 1.0)
     shear: NonNegative = 0.0
     warp: NonNegative = 0.0
-    warp_knots: Annotated[int, Field(ge=2)] = 3
+    warp_knots: Annotated[int, Field(ge=2, le=1024)] = 3
     jitter: tuple[NonNegative, NonNegative, NonNegative, Annotated[float, Field(ge=0, le=0.5)]] | None = None
     jitter_probability: Share = 0.8
     grey_probability: Share = 0.0
     blur_probability: Share = 0.0
-    blur_kernel: Annotated[int, Field(ge=3), AfterValidator(_odd)] | None = None
+    blur_kernel: Annotated[int, Field(ge=3, le=2047), AfterValidator(_odd)] | None = None
     blur_sigma: tuple[Positive, Positive] = (0.1, 2.0)
     solarise_probability: Share = 0.0
 
@@ -84,7 +84,7 @@ class FeatureViews(Section):
     noise: NonNegative = 0.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     mix: tuple[Share, Share] = (0.0, 0.0)
-    neighbours: Annotated[int, Field(ge=0)] = 0
+    neighbours: Annotated[int, Field(ge=0, le=10**9)] = 0
     cluster_share: Fraction | None = None
     neighbourhood: Literal["euclidean", "local", "contextual"] = "euclidean"
     k1: Count = 20

@@ -1,10 +1,7 @@
 """What a run folder says of its run: recipe, epochs, assignments, skipped files; and the images it was fitted on."""
 
-import csv
-import json
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +14,7 @@ from connr.errors import InputError
 from connr.model import Assigned
 from connr.recipe import Recipe
 from connr.run_folder import RunFolder
+from connr.schema import read_skipped
 
 
 @dataclass(frozen=True)
@@ -55,15 +53,13 @@ def read(folder: RunFolder) -> Account:
     if not folder.holds_a_run():
         raise InputError(f"{folder.path} holds no run.")
     r, records = recipe.load(str(folder.recipe)), run.history(folder)
-    skipped = [Skipped(row["path"], row["reason"]) for row in _table(folder.skipped, ("path", "reason"))]
+    skipped = [Skipped(*row) for row in read_skipped(folder.skipped)]
     if not (folder.config.is_file() and folder.model.is_file() and folder.assignments.is_file()):
         return Account(folder, r, records, skipped, None, "", "")
-    try:
-        config = json.loads(folder.config.read_text(encoding="utf-8"))
-        source, version = str(config.get("data", "")), str(config["connr"])
-    except (OSError, ValueError, KeyError, AttributeError) as fault:
-        raise InputError(f"{folder.config} cannot be read: {fault!r}.") from fault
-    return Account(folder, r, records, skipped, _rows(folder, r.clusters or 0), source, version)
+    config = run.read_config(folder)
+    if (config.clusters, config.recipe.takes_features) != (r.clusters, r.takes_features):
+        raise InputError(f"{folder.config} and {folder.recipe} are of different runs.")
+    return Account(folder, r, records, skipped, _rows(folder, config.clusters), config.data, config.connr)
 
 
 def images_of(account: Account, data: str | None = None) -> ImageSet:
@@ -114,17 +110,3 @@ def _rows(folder: RunFolder, n_clusters: int) -> Rows:
         torch.tensor([row.boundary_ratio for row in placed]),
     )
     return Rows([row.path for row in placed], assigned, torch.tensor([index[row.label] for row in placed]), class_names)
-
-
-def _table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """The rows of a CSV file, none where there is no file."""
-    if not path.is_file():
-        return []
-    try:
-        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, csv.Error) as fault:
-        raise InputError(f"{path} cannot be read: {fault}.") from fault
-    if any(row.get(column) is None for row in rows for column in columns):
-        raise InputError(f"{path} is not as a run writes it: it should have the columns {', '.join(columns)}.")
-    return rows

@@ -1,14 +1,14 @@
 """Images + recipe -> a finished run and its folder; and back from a folder to the model."""
 
-from connr.run.assignments import Placed, evaluate, read_assignments, write_assignments, write_csv
-from connr.run.fit import Fitted, fit, fitted_to, what_is_safe
+from connr.run.assignments import evaluate, read_assignments, write_assignments
+from connr.run.fit import Fitted, check_recipe, fit, fitted_to, what_is_safe
 from connr.run.rank import Job, history, prepared, train_here
 from connr.run.saved import load_model, read_config, save_model
 
 __all__ = [
     "Fitted",
     "Job",
-    "Placed",
+    "check_recipe",
     "evaluate",
     "fit",
     "fitted_to",
@@ -21,5 +21,4 @@ __all__ = [
     "train_here",
     "what_is_safe",
     "write_assignments",
-    "write_csv",
 ]

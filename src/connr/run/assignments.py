@@ -1,62 +1,29 @@
-"""assignments.csv: where each image went; written, read, and scored."""
-
-import csv
-import io
-from collections.abc import Iterable
-from pathlib import Path
-from typing import NamedTuple
+"""assignments.csv of a run: written from what the model said, read, and scored."""
 
 from connr import metrics
 from connr.data import ImageSet
 from connr.errors import InputError
 from connr.model import Assigned
-from connr.run_folder import RunFolder, write_text
-
-
-class Placed(NamedTuple):
-    """A row; `label` is empty where there is none."""
-
-    path: str
-    cluster: int
-    distance: float
-    boundary_ratio: float
-    label: str
+from connr.run_folder import RunFolder
+from connr.schema import Assignment
+from connr.schema import read_assignments as read_rows
+from connr.schema import write_assignments as write_rows
 
 
 def write_assignments(assigned: Assigned, images: ImageSet, folder: RunFolder) -> None:
     """assignments.csv: a row per image, in the order of the images; `label` is empty where there is none."""
     labels = [_label(images, int(label)) for label in images.labels]
     columns = (images.names, assigned.clusters.tolist(), assigned.distances.tolist(), assigned.ratios.tolist(), labels)
-    rows = ((name, c, f"{d:.6f}", f"{r:.6f}", label) for name, c, d, r, label in zip(*columns, strict=True))
-    write_csv(folder.assignments, Placed._fields, rows)
+    write_rows(folder.assignments, (Assignment(*row) for row in zip(*columns, strict=True)))
 
 
-def read_assignments(folder: RunFolder, clusters: int | None = None) -> list[Placed]:
-    """The rows of a finished run, one at least.
-
-    Args:
-        clusters: how many there are; None where that is not known.
+def read_assignments(folder: RunFolder, clusters: int | None = None) -> list[Assignment]:
+    """The rows of a finished run, as `connr.schema.read_assignments`.
 
     Raises:
         InputError: the file is not there, or not as a run writes it.
     """
-    try:
-        with open(folder.assignments, newline="", encoding="utf-8", errors="surrogateescape") as file:
-            rows = [_placed(row) for row in csv.DictReader(file)]
-        if not rows:
-            raise ValueError("it has no rows")
-        for row in rows:
-            if not 0 <= row.cluster < (clusters or len(rows)):
-                raise ValueError(f"there is no cluster {row.cluster}")
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as fault:
-        raise InputError(f"{folder.assignments} is not as a run writes it: {fault!r}.") from fault
-    return rows
-
-
-def _placed(row: dict[str, str]) -> Placed:
-    if any(row[column] is None for column in Placed._fields):
-        raise ValueError(f"a row ends too soon: {row}")
-    return Placed(row["path"], int(row["cluster"]), float(row["distance"]), float(row["boundary_ratio"]), row["label"])
+    return read_rows(folder.assignments, clusters)
 
 
 def evaluate(folder: RunFolder) -> dict[str, float]:
@@ -65,7 +32,7 @@ def evaluate(folder: RunFolder) -> dict[str, float]:
     Raises:
         InputError: there is none, or no image in it has a label.
     """
-    if not folder.assignments.is_file():
+    if not folder.assignments.exists():
         state = "an unfinished run; finish it with --resume" if folder.holds_a_run() else "no run"
         raise InputError(f"{folder.path} holds {state}.")
     rows = read_assignments(folder)
@@ -80,12 +47,3 @@ def _label(images: ImageSet, label: int) -> str:
     if label < 0:
         return ""
     return images.class_names[label] if label < len(images.class_names) else str(label)
-
-
-def write_csv(path: Path, header: tuple[str, ...], rows: Iterable[Iterable[object]]) -> None:
-    """Rows as RFC 4180 text, written whole."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_text(path, text.getvalue())

@@ -17,11 +17,12 @@ from connr.errors import InputError, NotWritten
 from connr.model import Assigned, Model, place
 from connr.ranks import ALONE, launch
 from connr.recipe import Recipe
-from connr.run.assignments import write_assignments, write_csv
+from connr.run.assignments import write_assignments
 from connr.run.inputs import Inputs, inputs_of
 from connr.run.rank import Job, Trained, prepared, train_here, train_on_rank
 from connr.run.saved import save_model
 from connr.run_folder import RunFolder, differences
+from connr.schema import write_skipped
 from connr.training import Listener, Told, checkpoint
 from connr.training.features import extract
 
@@ -108,13 +109,16 @@ def fit(
         if folder is None and devices > 1 and ranks.count == 1:
             folder = RunFolder(stack.enter_context(tempfile.TemporaryDirectory()))  # the ranks' checkpoints end here
         if folder and writes:
-            _check_recipe(folder, r, resume)
+            if resume and folder.holds_a_run():
+                check_recipe(folder, r)
             stack.enter_context(_saying_what_is_safe(folder))
             stack.enter_context(folder.claimed(r.to_yaml(), resume))
-            if images.skipped:
-                write_csv(folder.skipped, ("path", "reason"), images.skipped)
         ranks.wait()
         fingerprint, device_ = images.fingerprint(), experiment.fabric_for(r, kind, launch.local_rank()).device
+        if folder and writes:
+            _check_images(folder, fingerprint)
+            if images.skipped:
+                write_skipped(folder.skipped, images.skipped)
         inputs = inputs_of(r, images, fingerprint, network, device_, Told(hear))
         trained_further = None if r.frozen or not network else network.network
         job = Job(r, inputs.images, inputs.normalisation, fingerprint, folder, start_from, kind, trained_further)
@@ -199,11 +203,46 @@ def _in_a_file(images: ImageSet, folder: RunFolder | None) -> Iterator[ImageSet]
         folder.pixels.unlink(missing_ok=True)
 
 
-def _check_recipe(folder: RunFolder, r: Recipe, resume: bool) -> None:
-    """Raises InputError where the run to go on with has another recipe, with what differs."""
-    if resume and folder.holds_a_run() and (there := recipe.load(str(folder.recipe))) != r:
+def check_recipe(folder: RunFolder, r: Recipe, before_fitted: bool = False) -> None:
+    """Refuses to go on with a run of another recipe.
+
+    Args:
+        folder: of the run.
+        r: the recipe asked for.
+        before_fitted: it is not yet `fitted_to` the images, so that numbers which that makes smaller may be larger in it.
+
+    Raises:
+        InputError: they differ; the message has the lines that do.
+    """
+    there = recipe.load(str(folder.recipe))
+    if (_as_small_as(r, there) if before_fitted else r) != there:
         differ = differences(there.to_yaml(), r.to_yaml())
         raise InputError(f"{folder.path} holds a run of another recipe; omit what changes it or give another --out:\n{differ}")
+
+
+def _as_small_as(r: Recipe, fitted: Recipe) -> Recipe:
+    """The recipe with those numbers of a fitted one that `fitted_to` may have made smaller."""
+
+    def smaller(mine: Any, its: Any, *keys: str) -> Any:
+        known = [key for key in keys if hasattr(mine, key) and hasattr(its, key)]
+        return mine.model_copy(update={key: min(getattr(mine, key), getattr(its, key)) for key in known})
+
+    parts: dict[str, Any] = {
+        "train": smaller(r.train, fitted.train, "batch_size"),
+        "feature_views": smaller(r.feature_views, fitted.feature_views, "neighbours", "k1", "k2"),
+    }
+    if r.takes_features:
+        for name in ("instance", "group"):
+            mine, its = getattr(r, name), getattr(fitted, name)
+            near = smaller(mine.neighbourhood, its.neighbourhood, "k", "k1", "k2")
+            parts[name] = mine.model_copy(update={"neighbourhood": near})
+    return r.model_copy(update=parts)
+
+
+def _check_images(folder: RunFolder, fingerprint: str) -> None:
+    """Refuses to go on from a checkpoint that is broken or of other images, before any file of the run is replaced."""
+    if found := checkpoint.checkpoints(folder.checkpoints):
+        checkpoint.read(found[-1], fingerprint)
 
 
 @contextmanager

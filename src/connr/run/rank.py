@@ -1,6 +1,5 @@
 """What each rank of a run does: the network as the latest checkpoint has it, and the training that is left."""
 
-import json
 import signal
 from collections.abc import Callable
 from copy import deepcopy
@@ -13,13 +12,14 @@ from torch import nn
 
 from connr import experiment, metrics
 from connr.data import ImageSet, resident
-from connr.errors import InputError, Stopped
+from connr.errors import Stopped
 from connr.frameworks import Framework
 from connr.randomness import deterministic
 from connr.ranks import Ranks, launch
 from connr.ranks.batch_norm import synchronise
 from connr.recipe import Recipe
-from connr.run_folder import RunFolder, append_line, read_lines, write_text
+from connr.run_folder import RunFolder
+from connr.schema import append_epoch, read_epochs, write_epochs
 from connr.training import Epoch, Listener, State, Told, checkpoint, stops, train
 
 
@@ -92,12 +92,12 @@ def train_here(
         record = described(epoch, images)
         records.append(record)
         if folder:
-            append_line(folder.events, record)
+            append_epoch(folder.events, record)
         save()
         listener.finished_epoch(record)
 
     if folder:
-        write_text(folder.events, "".join(json.dumps(record) + "\n" for record in records))
+        write_epochs(folder.events, records)
     listener.started(plan.epochs, plan.steps_per_epoch(len(images)), state.epoch, plan.t0)
     rows = resident(images.images, fabric.device, round(r.data.resident_gib * 2**30))
     with stops.listening(signals if job.folder else ()) as request, deterministic(r.train.deterministic):
@@ -121,12 +121,7 @@ def history(folder: RunFolder) -> list[dict[str, Any]]:
     Raises:
         InputError: a line is not what a run writes.
     """
-    records = read_lines(folder.events)
-    for record in records:
-        known = isinstance(record.get("epoch"), int) and isinstance(record.get("seconds"), int | float)
-        if not known or not isinstance(record.get("stage"), str):
-            raise InputError(f"{folder.events} is not as a run writes it: {str(record)[:80]}.")
-    return records
+    return read_epochs(folder.events)
 
 
 def described(epoch: Epoch, images: ImageSet) -> dict[str, Any]:

@@ -1,85 +1,90 @@
 """The model of a run, into its folder and back. Nothing in the folder is ever run as code."""
 
-import json
-import math
 from typing import Any
 
 import safetensors.torch
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from connr import __version__, experiment, pretrained, recipe
+from connr import experiment, pretrained
 from connr.errors import InputError
 from connr.model import Model
 from connr.recipe import Recipe
-from connr.run_folder import RunFolder, write_bytes, write_text
+from connr.run_folder import RunFolder, write_bytes
+from connr.schema import ModelConfig, read_model_config, write_model_config
+from connr.schema.tensors import check_finite, check_shapes, read_tensors
 from connr.training import checkpoint
+
+PREFIX = "representation."
 
 
 def save_model(r: Recipe, model: Model, folder: RunFolder, source: str = "") -> None:
     """model.safetensors (network and centroids) and config.json (recipe, normalisation, version, the images' source)."""
-    weights = {f"representation.{name}": value for name, value in model.representation.state_dict().items()}
+    weights = {f"{PREFIX}{name}": value for name, value in model.representation.state_dict().items()}
     tensors = {**weights, "centroids": model.centroids}
     write_bytes(folder.model, safetensors.torch.save(checkpoint.on_cpu(tensors)))
-    config = {
-        "connr": __version__,
-        "data": source,
-        "recipe": r.model_dump(mode="json"),
-        "mean": model.mean,
-        "std": model.std,
-    }
-    if model.made:
-        config["backbone"] = model.made
-    write_text(folder.config, json.dumps(config, indent=2) + "\n")
+    write_model_config(folder.config, r, model.mean, model.std, data=source, made=model.made)
 
 
 def load_model(folder: RunFolder, device: str = "auto", backbone: nn.Module | None = None) -> tuple[Recipe, Model]:
     """The recipe and the fitted model of a finished run. Nothing in the folder is run as code.
 
     Args:
+        folder: of a finished run, or of an exported model.
+        device: `auto`, `cpu`, `cuda` or `mps`.
         backbone: the network that it was fitted with, where that was one of the caller's own.
 
     Raises:
-        InputError: the folder holds no finished run, or its files are broken.
+        InputError: the folder holds no finished run, its files are broken, or its tensors are not those of its recipe.
     """
-    if not (folder.config.is_file() and folder.model.is_file()):
-        state = "an unfinished run; finish it with --resume" if folder.holds_a_run() else "no run"
-        raise InputError(f"{folder.path} holds {state}.")
+    config = read_config(folder)
+    r = config.recipe
     try:
-        config = json.loads(folder.config.read_text(encoding="utf-8"))
-        r = recipe.check(config["recipe"], str(folder.config))
-        with safetensors.safe_open(folder.model, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        centroids = tensors.pop("centroids")
-        made = config.get("backbone")
-        representation = pretrained.whole(r, made, backbone)
-        representation.load_state_dict({name.removeprefix("representation."): value for name, value in tensors.items()})
-        mean, std = [float(x) for x in config["mean"]], [float(x) for x in config["std"]]
-        width = r.data.features if r.takes_features else r.data.channels
-        known = (len(mean), len(std), centroids.shape) == (width, width, (r.clusters, centroids.shape[1]))
-        if (
-            not known
-            or not centroids.isfinite().all()
-            or not all(map(math.isfinite, mean))
-            or not all(0 < x < math.inf for x in std)
-        ):
-            raise ValueError("its numbers are not those of its recipe")
-    except (OSError, KeyError, TypeError, ValueError, IndexError, safetensors.SafetensorError, RuntimeError) as fault:
-        raise InputError(f"the model in {folder.path} cannot be read: {fault}") from fault
+        _, tensors = read_tensors(folder.model)
+        centroids = _centroids(tensors.pop("centroids", None), r)
+        weights = {name.removeprefix(PREFIX): value for name, value in tensors.items()}
+        check_finite(weights)
+        if backbone is None and (outline := _outline(r, config.made)) is not None:
+            check_shapes(outline, weights)  # before memory is taken for what the recipe says
+        representation = pretrained.whole(r, config.made, backbone)
+        check_shapes(representation, weights)
+        representation.load_state_dict(weights)
+    except InputError:
+        raise
+    except (OSError, ValueError, RuntimeError) as fault:
+        raise InputError(f"the model in {folder.path} cannot be read: {fault}.") from fault
     there = experiment.fabric_for(r, device).device
-    return r, Model(representation, centroids, mean, std, there, takes_features=r.takes_features, made=made)
+    model = Model(representation, centroids, config.mean, config.std, there, takes_features=r.takes_features, made=config.made)
+    return r, model
 
 
-def read_config(folder: RunFolder) -> dict[str, Any]:
-    """config.json as `save_model` wrote it.
+def read_config(folder: RunFolder) -> ModelConfig:
+    """config.json of a finished run.
 
     Raises:
-        InputError: it is not there, or not so.
+        InputError: the folder holds no finished run, or the file is not as a run writes it.
     """
-    try:
-        config: dict[str, Any] = json.loads(folder.config.read_text(encoding="utf-8"))
-        return {"data": "", **config, "recipe": recipe.check(config["recipe"], str(folder.config))}
-    except FileNotFoundError as fault:
+    if not (folder.config.exists() and folder.model.exists()):
         state = "an unfinished run; finish it with --resume" if folder.holds_a_run() else "no run"
-        raise InputError(f"{folder.path} holds {state}.") from fault
-    except (OSError, KeyError, TypeError, ValueError) as fault:
-        raise InputError(f"{folder.config} is not as a run writes it: {fault!r}.") from fault
+        raise InputError(f"{folder.path} holds {state}.")
+    return read_model_config(folder.config)
+
+
+def _centroids(found: Tensor | None, r: Recipe) -> Tensor:
+    shape = (r.clusters, r.framework.out)
+    if found is None or found.dtype != torch.float32 or tuple(found.shape) != shape:
+        there = "missing" if found is None else f"{found.dtype} {list(found.shape)}"
+        raise ValueError(f"its centroids are {there}, should be {torch.float32} {list(shape)} by its recipe")
+    check_finite({"centroids": found})
+    return found
+
+
+def _outline(r: Recipe, made: dict[str, Any] | None) -> nn.Module | None:
+    """The network without memory for its weights; None where it cannot be made without, as some of timm."""
+    try:
+        with torch.device("meta"):
+            return pretrained.whole(r, made)
+    except InputError:
+        raise
+    except (RuntimeError, ValueError, TypeError):
+        return None

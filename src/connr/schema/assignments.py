@@ -1,0 +1,77 @@
+"""assignments.csv: where each image went."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from connr.errors import InputError
+from connr.recipe.section import MAX_CLUSTERS
+from connr.schema.record import LARGEST, faults
+from connr.schema.tables import read_csv, write_csv
+
+
+class Assignment(NamedTuple):
+    """A row.
+
+    Attributes:
+        path: the name of the image.
+        cluster: from 0.
+        distance: of its features to the centroid.
+        boundary_ratio: of Eq. 11, 0 on the centroid, 1 half-way to the next one.
+        label: empty where there is none.
+    """
+
+    path: str
+    cluster: int
+    distance: float
+    boundary_ratio: float
+    label: str
+
+
+COLUMNS = Assignment._fields
+CLUSTERS = TypeAdapter(list[Annotated[int, Field(ge=0, lt=MAX_CLUSTERS)]])
+DISTANCES = TypeAdapter(list[Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]])
+RATIOS = TypeAdapter(list[Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]])
+
+
+def read_assignments(path: Path, clusters: int | None = None) -> list[Assignment]:
+    """The rows of a finished run, one at least.
+
+    Args:
+        path: of the file.
+        clusters: how many there are, at most as many as rows; None where that is not known.
+
+    Raises:
+        InputError: the file is not there, or not as a run writes it.
+    """
+    cells = read_csv(path, COLUMNS)
+    wrong = f"{path} is not as a run writes it"
+    if not cells:
+        raise InputError(f"{wrong}: it has no rows.")
+    if clusters is not None and clusters > len(cells):
+        raise InputError(f"{wrong}: it has {len(cells):,} rows, fewer than the {clusters:,} clusters.")
+    names, *numbers, labels = zip(*cells, strict=True)
+    try:
+        found = [
+            kind.validate_python([_plain(text) for text in column])
+            for kind, column in zip((CLUSTERS, DISTANCES, RATIOS), numbers, strict=True)
+        ]
+    except ValidationError as fault:
+        raise InputError(f"{wrong}: row {faults(fault)}.") from fault
+    if (highest := max(found[0])) >= (clusters or len(cells)):
+        raise InputError(f"{wrong}: there is no cluster {highest}.")
+    return [Assignment(*row) for row in zip(names, *found, labels, strict=True)]
+
+
+def write_assignments(path: Path, rows: Iterable[Assignment]) -> None:
+    """The file, written whole; numbers with six decimals."""
+    write_csv(
+        path, COLUMNS, ((row.path, row.cluster, f"{row.distance:.6f}", f"{row.boundary_ratio:.6f}", row.label) for row in rows)
+    )
+
+
+def _plain(text: str) -> str:
+    """A number as a run writes it is short ASCII."""
+    return text if len(text) <= 32 and text.isascii() else "?"

@@ -1,0 +1,148 @@
+"""config.json of a fitted model: its recipe, how its images are normalised, and how to make its pretrained backbone again."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from connr import __version__, recipe
+from connr.errors import InputError
+from connr.recipe import Pretrained, Recipe, ResNet, SmallResNet
+from connr.run_folder import write_text
+from connr.schema.json_text import read_json
+from connr.schema.record import Real, Record, Text, faults
+
+SMALLEST_STD = 1e-6  # of pixels in [0, 1]; a fit writes at least 1/255
+SMALLEST_FEATURE_STD = 1.2e-38  # the smallest whose inverse single precision holds
+
+
+class TorchvisionBackbone(Record):
+    """A network of torchvision, by name."""
+
+    kind: Literal["torchvision"]
+    name: Text
+
+
+class TimmBackbone(Record):
+    """A network of timm, by name, with the arguments it is made with."""
+
+    kind: Literal["timm"]
+    name: Text
+    arguments: Annotated[dict[str, Any], Field(max_length=100)]
+
+
+class OwnBackbone(Record):
+    """A network of connr's own, as a recipe describes it."""
+
+    kind: Literal["connr"]
+    backbone: dict[str, Any]
+    channels: Literal[1, 3]
+
+    @field_validator("backbone")
+    @classmethod
+    def _from_scratch(cls, content: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(recipe.backbone(content), ResNet | SmallResNet):
+            raise ValueError("should be a network for images that is trained from scratch")
+        return content
+
+
+class ModuleBackbone(Record):
+    """A module of the user's own, which only Python can give again."""
+
+    kind: Literal["module"]
+    name: Text
+
+
+class ModelConfig(Record):
+    """What config.json holds.
+
+    Attributes:
+        connr: the version that wrote it.
+        data: where the images were; empty for arrays, and in an exported model.
+        recipe: of the run, complete: with the number of clusters and the size of the images.
+        mean, std: per channel, in [0, 1] units; of rows of features, per column.
+        backbone: how to make its pretrained backbone again, None where it was trained from scratch.
+    """
+
+    connr: Text = ""
+    data: Text = ""
+    recipe: Recipe
+    mean: Annotated[list[Real], Field(min_length=1)]
+    std: Annotated[list[Real], Field(min_length=1)]
+    backbone: (
+        Annotated[TorchvisionBackbone | TimmBackbone | OwnBackbone | ModuleBackbone, Field(discriminator="kind")] | None
+    ) = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> "ModelConfig":
+        r = self.recipe
+        if r.clusters is None:
+            raise ValueError("its recipe has no number of clusters")
+        if (r.takes_features or r.frozen) and not r.data.features:
+            raise ValueError("its recipe has no data.features, the width of the rows that its heads are given")
+        if not r.takes_features and not r.data.size:
+            raise ValueError("its recipe has no data.size")
+        width = r.data.features if r.takes_features else r.data.channels
+        if not len(self.mean) == len(self.std) == width:
+            raise ValueError(f"mean and std should have {width} numbers each, have {len(self.mean)} and {len(self.std)}")
+        smallest = SMALLEST_FEATURE_STD if r.takes_features else SMALLEST_STD
+        if min(self.std) < smallest:
+            raise ValueError(f"std should be at least {smallest:g}, is {min(self.std):g}")
+        if isinstance(r.backbone, Pretrained) != (self.backbone is not None):
+            raise ValueError("a pretrained backbone should be both in its recipe and under `backbone`, or in neither")
+        return self
+
+    @property
+    def clusters(self) -> int:
+        """How many clusters the model has."""
+        assert self.recipe.clusters is not None  # as validated
+        return self.recipe.clusters
+
+    @property
+    def made(self) -> dict[str, Any] | None:
+        """How to make the pretrained backbone again, as `connr.backbones.Backbone.made`."""
+        return self.backbone.model_dump() if self.backbone else None
+
+
+def read_model_config(path: Path) -> ModelConfig:
+    """config.json of a finished run or of an exported model, of this version or of 0.1.
+
+    Raises:
+        InputError: it is not there, cannot be read, or is not as a run writes it.
+    """
+    return check_model_config(read_json(path), str(path))
+
+
+def check_model_config(content: Mapping[str, Any], name: str) -> ModelConfig:
+    """The configuration that a JSON object describes; `name` of its file, for the message.
+
+    Raises:
+        InputError: a key is missing, or a value is not as a run writes it.
+    """
+    if not isinstance(content.get("recipe"), Recipe | Mapping):
+        raise InputError(f"{name} is not as a run writes it: it has no recipe.")
+    r = recipe.check(content["recipe"], name)
+    try:
+        return ModelConfig.model_validate({**content, "recipe": r})
+    except ValidationError as fault:
+        raise InputError(f"{name} is not as a run writes it: {faults(fault)}.") from fault
+
+
+def write_model_config(
+    path: Path, r: Recipe, mean: list[float], std: list[float], *, data: str = "", made: dict[str, Any] | None = None
+) -> None:
+    """config.json.
+
+    Args:
+        path: of the file.
+        r: the recipe, complete.
+        mean, std: per channel, or per column of rows of features.
+        data: where the images were, to come back to.
+        made: of a pretrained backbone, `Backbone.made`.
+    """
+    config = {"connr": __version__, "data": data, "recipe": r.model_dump(mode="json"), "mean": mean, "std": std}
+    if made:
+        config["backbone"] = made
+    write_text(path, json.dumps(config, indent=2) + "\n")
