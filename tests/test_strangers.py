@@ -121,7 +121,7 @@ def test_formats_that_are_not_read_are_counted_and_named(pictures):
     assert len(found.skipped) == 34
     assert reasons[".SVG"] == reasons[".eps"] == "drawings are not read, only pixels: export it as PNG"
     assert reasons[".dng"] == reasons[".cr2"] == "camera raw files are not read: export it as JPEG or TIFF"
-    assert reasons[".jxl"] == ".jxl files are not read: export it as PNG"
+    assert reasons[".jxl"] == ".jxl files are not read: export it as PNG or TIFF"
     chunks = list(open_stream(pictures, 8, 3, 6).chunks)
     assert sum(len(chunk.skipped) for chunk in chunks) == 34
     (pictures / "alone").mkdir()

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from connr.data import cifar, imagenet, stl
+from connr.data.arrays import sized
 from connr.data.folder import UNREADABLE_AT_MOST, pictures, read_pictures
 from connr.data.image_set import ImageSet
 from connr.data.named import KNOWN, Broken, root_of
-from connr.data.pixels import brought_to
 from connr.data.room import Room, settle
 from connr.data.rows import Rows
 from connr.errors import InputError
@@ -38,7 +38,7 @@ def read_named(
     try:
         if name in cifar.FILES:
             pixels, known, class_names = cifar.read(name, root)
-            images: Rows = brought_to(square, torch.from_numpy(pixels).permute(0, 3, 1, 2))
+            images: Rows = sized(torch.from_numpy(pixels).permute(0, 3, 1, 2), square, room)
             labels = torch.from_numpy(known)
         elif name == "stl10":
             labels, class_names = stl.labels(root), stl.class_names(root)
