@@ -14,6 +14,9 @@ from connr.data import Room, Stored, batches, open_images, pixels
 from connr.data.pixels import resized
 from connr.data.stream import open_stream, stream_for
 from connr.errors import InputError
+from connr.reproduce import TABLES
+from connr.reproduce.command import open_all
+from connr.reproduce.runner import Cell
 from connr.run_folder import RunFolder, write_text
 
 
@@ -323,6 +326,22 @@ def test_places_that_are_no_data_are_refused(tmp_path):
     save(tmp_path / "flat.png", np.zeros((8, 8, 3)))
     with pytest.raises(InputError, match="no subfolders"):
         open_images(tmp_path, 8, 3, labels_from_folders=True)
+
+
+def test_reproduce_opens_images_as_its_recipe_says(tmp_path, pictures):
+    """All of the section `data`: also the interpolation and the share that may be unreadable."""
+    for index in range(6):
+        (pictures / "warm" / f"broken{index}.jpg").write_text("no picture")
+    settings = ["data.size=16", "data.labels_from_folders=true", "data.unreadable_at_most=0.5"]
+    found = {}
+    for name in ("bilinear", "bicubic"):
+        r = recipe.load("photos", [*settings, f"data.interpolation={name}"], clusters=2)
+        cell = Cell("photos", TABLES["table2"].rows[0], 0, r, RunFolder(tmp_path / "run"))
+        found[name] = open_all([cell], str(pictures))["photos"]
+        assert len(found[name].skipped) == 6
+    expected = open_images(pictures, 16, 3, "bicubic", unreadable_at_most=0.5)
+    assert torch.equal(found["bicubic"].images, expected.images)
+    assert not torch.equal(found["bilinear"].images, expected.images)
 
 
 def test_statistics_are_those_of_the_pixels():
