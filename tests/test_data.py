@@ -7,10 +7,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from connr.data import Room, Stored, batches, npz, open_images
+from connr import ConNR, recipe
+from connr.data import Room, Stored, batches, open_images, pixels
 from connr.data.pixels import resized
+from connr.data.stream import open_stream, stream_for
 from connr.errors import InputError
+from connr.reproduce import TABLES
+from connr.reproduce.command import open_all
+from connr.reproduce.runner import Cell
 from connr.run_folder import RunFolder, write_text
 
 
@@ -170,7 +176,7 @@ def test_an_npz_is_the_same_a_few_images_at_a_time_and_from_a_file(tmp_path, mon
     images = np.random.default_rng(0).integers(0, 256, (50, 12, 14, 3), dtype=np.uint8)
     save(tmp_path / "x.npz", images=np.asarray(images, order=order), labels=np.arange(50) % 3)
     whole = open_images(images, size, 3)
-    monkeypatch.setattr(npz, "BYTES_AT_A_TIME", 7 * 12 * 14 * 3)  # seven images
+    monkeypatch.setattr(pixels, "BYTES_AT_A_TIME", 7 * 12 * 14 * 3)  # seven images
     held = open_images(tmp_path / "x.npz", size, 3)
     filed = open_images(tmp_path / "x.npz", size, 3, room=Room(gib=0, cache=tmp_path))
     assert torch.equal(held.images, whole.images)
@@ -180,6 +186,76 @@ def test_an_npz_is_the_same_a_few_images_at_a_time_and_from_a_file(tmp_path, mon
     assert len(list(tmp_path.glob("*.rows"))) == (order == "C")
     del filed
     assert not list(tmp_path.glob("*.rows"))
+
+
+class Largest(TorchDispatchMode):
+    """Bytes of the largest tensor that is made inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        found = function(*args, **(kwargs or {}))
+        for one in found if isinstance(found, tuple | list) else [found]:
+            if isinstance(one, torch.Tensor):
+                self.bytes = max(self.bytes, one.untyped_storage().nbytes())
+        return found
+
+
+def test_a_set_larger_than_its_budget_is_clustered_from_a_file_in_the_run_folder(tmp_path):
+    """Also where DATA is no folder: the cache is made first."""
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "x.npz", images=images)
+    settings = ["data.size=8", "train.epochs=1", "backbone.width=4", "backbone.stages=2", "train.batch_size=20"]
+    settings += ["framework.hidden=8", "framework.out=4", "group.neighbourhood.k=5", "group.neighbourhood.k1=5"]
+    found = []
+    for gib, data in ((4, tmp_path / "x.npz"), (0, tmp_path / "x.npz"), (0, list(images))):
+        out = tmp_path / f"run-{len(found)}"
+        model = ConNR(2, recipe.load("photos", [*settings, f"data.resident_gib={gib}"]), out=out).fit(data)
+        assert (out / "cache").is_dir() == (gib == 0)
+        found.append(model.transform(images))
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])
+
+
+def test_a_cache_that_cannot_be_made_is_named_with_the_way_out(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file/cache cannot be written to: Not a directory; choose another --out"):
+        open_images([np.zeros((8, 8), np.uint8)], 8, 1, room=Room(gib=0, cache=tmp_path / "file" / "cache"))
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_memory_is_bounded_where_images_are_enlarged(tmp_path, order):
+    images = np.random.default_rng(0).integers(0, 256, (900, 8, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "x.npz", images=np.asarray(images, order=order))
+    room, whole = Room(gib=0, cache=tmp_path / "cache"), 900 * 3 * 160 * 160  # 69 MB
+    for data in (tmp_path / "x.npz", images, list(images)):
+        with Largest() as largest:
+            found = open_images(data, 160, 3, room=room)
+        assert isinstance(found.images, Stored)
+        assert found.images.path.stat().st_size == whole
+        assert largest.bytes <= pixels.BYTES_AT_A_TIME < whole / 4
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_to_predict_an_npz_only_a_chunk_of_it_is_in_memory(tmp_path, order):
+    images = np.random.default_rng(0).integers(0, 256, (900, 8, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "x.npz", images=np.asarray(images, order=order))
+    with Largest() as largest:
+        names = []
+        for chunk in open_stream(tmp_path / "x.npz", 160, 3, 64).chunks:
+            assert torch.equal(chunk.images[0], open_images(images[[int(chunk.names[0])]], 160, 3).images[0])
+            names += chunk.names
+    assert names == [str(index) for index in range(900)]
+    assert largest.bytes <= pixels.BYTES_AT_A_TIME
+
+
+def test_to_predict_a_named_set_goes_by_the_budget_of_the_recipe():
+    r = recipe.load("digits", ["data.size=32", "data.resident_gib=0"])
+    with Largest() as largest:
+        assert sum(len(chunk.images) for chunk in stream_for(r, "digits", 64).chunks) == 1797
+    assert largest.bytes <= pixels.BYTES_AT_A_TIME
 
 
 def test_channels_are_made_as_asked():
@@ -250,6 +326,22 @@ def test_places_that_are_no_data_are_refused(tmp_path):
     save(tmp_path / "flat.png", np.zeros((8, 8, 3)))
     with pytest.raises(InputError, match="no subfolders"):
         open_images(tmp_path, 8, 3, labels_from_folders=True)
+
+
+def test_reproduce_opens_images_as_its_recipe_says(tmp_path, pictures):
+    """All of the section `data`: also the interpolation and the share that may be unreadable."""
+    for index in range(6):
+        (pictures / "warm" / f"broken{index}.jpg").write_text("no picture")
+    settings = ["data.size=16", "data.labels_from_folders=true", "data.unreadable_at_most=0.5"]
+    found = {}
+    for name in ("bilinear", "bicubic"):
+        r = recipe.load("photos", [*settings, f"data.interpolation={name}"], clusters=2)
+        cell = Cell("photos", TABLES["table2"].rows[0], 0, r, RunFolder(tmp_path / "run"))
+        found[name] = open_all([cell], str(pictures))["photos"]
+        assert len(found[name].skipped) == 6
+    expected = open_images(pictures, 16, 3, "bicubic", unreadable_at_most=0.5)
+    assert torch.equal(found["bicubic"].images, expected.images)
+    assert not torch.equal(found["bilinear"].images, expected.images)
 
 
 def test_statistics_are_those_of_the_pixels():

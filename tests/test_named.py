@@ -5,20 +5,28 @@ import pickle
 import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import TINY
+from processes import on_ranks
 from real_formats import SUPERCLASSES, write_cifar, write_class_folders, write_imagenet, write_stl, write_tiny
 from torchvision.datasets import CIFAR10, STL10
 from typer.testing import CliRunner
 
-from connr import ConNR, recipe
+from connr import ConNR, experiment, recipe, run
 from connr.cli import app
-from connr.data import open_images
+from connr.data import ImageSet, open_images
 from connr.data.named import KNOWN, NAMED, named_in
 from connr.errors import InputError
+from connr.kmeans import kmeans
+from connr.randomness import stream
+from connr.ranks import ALONE, ProcessGroup
+from connr.training import Listener
+from connr.training.clustering import cluster
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -110,12 +118,67 @@ def test_stl10_is_trained_on_all_and_scored_on_the_labelled(tmp_path):
     theirs = STL10.__dict__["_STL10__loadfile"](
         type("Loader", (), {"root": str(tmp_path), "base_folder": "stl10_binary"})(), "train_X.bin", "train_y.bin"
     )
+    assert found.clustered == 50
     assert np.array_equal(found.images[:20].numpy(), theirs[0])
     assert np.array_equal(found.labels[:20].numpy(), theirs[1])
     assert open_images(f"stl10:{tmp_path}", 32, 1).images.shape == (100, 1, 32, 32)
     (tmp_path / "stl10_binary" / "unlabeled_X.bin").write_bytes(b"\0" * 1000)
     with pytest.raises(InputError, match=r"unlabeled_X\.bin is no whole number of images long"):
         open_images(f"stl10:{tmp_path}", 96, 3)
+
+
+def split_of_digits(count, clustered):
+    whole = open_images("digits", 8, 1)
+    labels = whole.labels[:count].clone()
+    labels[clustered or count :] = -1
+    return ImageSet(whole.images[:count], whole.names[:count], labels, whole.class_names, clustered=clustered)
+
+
+def test_a_split_is_clustered_and_scored_while_all_is_trained_on(tiny):
+    """k-means of the features of the split alone; the others have the nearest of its centroids, also in the filter."""
+    images, done = split_of_digits(200, 80), []
+
+    class Ears(Listener):
+        def finished_epoch(self, record):
+            done.append(record)
+
+    fitted = run.fit(tiny, images, device="cpu", listener=Ears())
+    model, settings = fitted.model, tiny.kmeans.model_dump()
+    split, rest = model.transform(images.images[:80]), model.transform(images.images[80:])
+    expected = kmeans(split, 10, generator=stream(tiny.seed, "kmeans", tiny.train.epochs), **settings)
+    assert torch.allclose(model.centroids, expected.centroids, atol=1e-5)
+    assert done[-1]["inertia"] == pytest.approx(expected.inertia, rel=1e-4)
+    assert sum(done[-1]["cluster_sizes"]) == done[-1]["n"] == 80
+    nearest = torch.cat([expected.assignments, torch.cdist(rest, expected.centroids).argmin(dim=1)])
+    assert (fitted.assigned.clusters == nearest).float().mean() > 0.98  # but for ties
+    whole = run.fit(tiny, replace(images, clustered=None), device="cpu")
+    assert not torch.allclose(whole.model.centroids, expected.centroids, atol=1e-3)
+    weights = [next(fit.model.representation.parameters()) for fit in (fitted, whole)]
+    assert len(done) == tiny.train.epochs
+    assert done[0]["loss"] == whole.history[0]["loss"]  # stage 1 is the same: all images are trained on
+    assert not torch.equal(*weights)  # stage 2 is not
+    with pytest.raises(InputError, match="clusters=10 is more than the 9 images that are clustered"):
+        run.fit(tiny, split_of_digits(200, 9), device="cpu")
+
+
+def clustered_by(ranks):
+    r = recipe.load("digits", TINY)
+    images = split_of_digits(203, 81)
+    plan = replace(experiment.plan_for(r, *images.statistics()), clustered=81)
+    return cluster(experiment.build(r), images.images, plan, 3, torch.device("cpu"), ranks or ProcessGroup()).clusters
+
+
+def clustered_on_rank(*_):
+    found = clustered_by(None)
+    return found.centroids, found.assignments
+
+
+def test_a_split_over_ranks_is_that_of_one_process():
+    alone = clustered_by(ALONE)
+    assert alone.assignments.shape == (203,)
+    for centroids, assignments in on_ranks(2, clustered_on_rank):
+        assert torch.allclose(centroids, alone.centroids, atol=1e-5)
+        assert torch.equal(assignments, alone.assignments)
 
 
 @pytest.mark.parametrize(("name", "classes"), [("imagenet10", 10), ("imagenet-dogs", 15)])

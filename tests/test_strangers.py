@@ -2,17 +2,22 @@
 
 import os
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import fuzz
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import EpsImagePlugin, Image, UnidentifiedImageError
 
+import connr
 from connr import ConNR, recipe
 from connr.data import open_images
 from connr.data.ahead import quiet_pillow
-from connr.data.folder import endings, pictures, read_picture, read_pictures
+from connr.data.folder import pictures, read_picture, read_pictures
+from connr.data.formats import endings, not_read, open_picture
 from connr.data.stream import open_stream
 from connr.errors import InputError
 from connr.recipe.square import Square
@@ -47,6 +52,118 @@ def test_every_ending_that_pillow_can_write_is_read(tmp_path):
     assert {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".ico", ".tga", ".jp2"} <= tried
     assert {path.suffix.lower() for path in pictures(tmp_path, None)} == tried
     assert not {".mpg", ".eps", ".wmf", ".hdf", ".h5", ".grib", ".bufr"} & endings()  # films, programs, no pictures
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 16 16\n%%EndComments\nshowpage\n%%EOF\n"
+
+
+@pytest.fixture
+def ghostscript(tmp_path, monkeypatch):
+    """A program named gs in front of all others; the file that it leaves behind when anyone starts it."""
+    started, program = tmp_path / "gs-was-started", tmp_path / "bin" / "gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch '{started}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # Pillow looks for it once
+    return started
+
+
+def test_no_file_starts_ghostscript_whatever_its_name(tmp_path, ghostscript):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for index in range(20):
+        flag().save(folder / f"{index}.png")
+    (folder / "x.png").write_bytes(EPS)
+    found = open_images(folder, 8, 3)
+    assert [(one.path, one.reason.split(":")[0]) for one in found.skipped] == [("x.png", "UnidentifiedImageError")]
+    assert len(open_images([folder / "x.png", folder / "0.png"], 8, 3)) == 1
+    assert [len(chunk.names) for chunk in open_stream([str(folder / "x.png"), str(folder / "0.png")], 8, 3, 4).chunks] == [1]
+    with pytest.raises(InputError, match=r"x\.png cannot be read as a picture"):
+        open_stream(folder / "x.png", 8, 3, 4)
+    with pytest.raises(UnidentifiedImageError):
+        open_picture(folder / "x.png")
+    assert not ghostscript.exists()
+    with Image.open(folder / "x.png") as picture, pytest.raises(OSError):  # that the trap works  # noqa: PT011
+        picture.load()
+    assert ghostscript.exists()
+
+
+def test_no_data_set_of_hugging_face_starts_ghostscript(tmp_path, ghostscript):
+    datasets = pytest.importorskip("datasets")
+    flag().save(tmp_path / "0.png")
+    rows = [{"bytes": EPS, "path": "x.png"}, {"bytes": (tmp_path / "0.png").read_bytes(), "path": None}]
+    features = datasets.Features({"image": datasets.Image(decode=False)})
+    (tmp_path / "set").mkdir()
+    whole = datasets.Dataset.from_dict({"image": rows}, features=features)
+    whole.cast_column("image", datasets.Image()).to_parquet(tmp_path / "set" / "train.parquet")
+    found = open_images(f"hf:{tmp_path / 'set'}", 16, 3)
+    assert (found.names, [one.path for one in found.skipped]) == (["1"], ["0"])
+    assert found.images[0, :, 5, 2].tolist() == list(RED)
+    assert not ghostscript.exists()
+
+
+def test_pictures_are_opened_in_one_place_only():
+    """`Image.open` elsewhere would know no allowed formats."""
+    source = Path(connr.__file__).parent
+    users = [path.name for path in source.rglob("*.py") if "Image.open(" in path.read_text(encoding="utf-8")]
+    assert users == ["formats.py"]
+
+
+def test_formats_that_are_not_read_are_counted_and_named(pictures):
+    for name in ("a.SVG", "b.dng", "c.jxl", "d.eps"):
+        (pictures / name).write_bytes(EPS)
+    for index in range(30):  # many raw files beside their JPEGs are no sign of a mistake
+        (pictures / f"{index}.cr2").write_bytes(b"II*\0")
+    found = open_images(pictures, 8, 3)
+    assert len(found) == 24
+    reasons = {Path(one.path).suffix: one.reason for one in found.skipped}
+    assert len(found.skipped) == 34
+    assert reasons[".SVG"] == reasons[".eps"] == "drawings are not read, only pixels: export it as PNG"
+    assert reasons[".dng"] == reasons[".cr2"] == "camera raw files are not read: export it as JPEG or TIFF"
+    assert reasons[".jxl"] == ".jxl files are not read: export it as PNG or TIFF"
+    chunks = list(open_stream(pictures, 8, 3, 6).chunks)
+    assert sum(len(chunk.skipped) for chunk in chunks) == 34
+    (pictures / "alone").mkdir()
+    (pictures / "alone" / "x.svg").write_bytes(b"<svg/>")
+    with pytest.raises(InputError, match=r"x\.svg: drawings are not read, only pixels: export it as PNG"):
+        open_images(pictures / "alone", 8, 3)
+
+
+def test_a_jpeg_with_another_ending_is_read(tmp_path):
+    """As telephones and messengers leave them."""
+    flag().save(tmp_path / "x.heic", format="JPEG")
+    flag().save(tmp_path / "y.dng", format="JPEG")
+    assert open_images(tmp_path, 8, 3).names == ["x.heic", "y.dng"]
+
+
+def test_heic_is_read_where_the_extra_is_installed(tmp_path):
+    heif = pytest.importorskip("pillow_heif")
+    try:
+        heif.from_pillow(flag(64)).save(tmp_path / "x.heic", quality=95)
+    except RuntimeError:
+        pytest.skip("this pillow-heif has no encoder")
+    centre = open_images(tmp_path, 16, 3).images[0, :, 5, [2, 12]].int()
+    assert (centre - torch.tensor([RED, BLUE]).T).abs().max() < 20
+
+
+def test_without_the_extra_heic_is_named_with_the_way_out(tmp_path):
+    """In a process of its own, as what is registered with Pillow stays."""
+    (tmp_path / "x.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0heicmif1")
+    code = (
+        "import sys; sys.modules['pillow_heif'] = None; from pathlib import Path; from connr.data import open_images; "
+        f"open_images(Path({str(tmp_path)!r}), 8, 3)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert 'x.heic: HEIC needs pillow-heif: pip install "connr[heif]"' in done.stderr
+
+
+def test_avif_is_read_or_named(tmp_path):
+    if ".avif" in endings():
+        flag(32).save(tmp_path / "x.avif", quality=95)
+        assert len(open_images(tmp_path, 16, 3)) == 1
+    else:
+        assert not_read()[".avif"] == "AVIF needs a newer Pillow: pip install -U pillow"
 
 
 @pytest.mark.parametrize("ending", ["png", "bmp", "tif", "ppm", "tga", "pcx"])

@@ -1,16 +1,19 @@
 """Arrays of images -> an `ImageSet`, with all that can be wrong about them."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
 from connr.data.image_set import UNLABELLED, ImageSet
-from connr.data.pixels import brought_to
+from connr.data.pixels import brought_to, in_pieces
+from connr.data.room import Room, settle
+from connr.data.rows import Rows
 from connr.errors import InputError
 from connr.recipe.square import Square
 
@@ -21,16 +24,29 @@ def from_arrays(
     square: Square,
     source: str,
     class_names: Sequence[str] = (),
+    room: Room = Room(),  # noqa: B008 - it never changes
 ) -> ImageSet:
     """Images [n,h,w] or [n,h,w,c], labels [n].
+
+    Args:
+        square: what each image is brought to.
+        room: where the pixels go if that makes them larger; else they stay in memory, where they come from.
 
     Raises:
         InputError: naming `source` and what is wrong with it.
     """
     shape = checked_shape(images.dtype, images.shape, source)
     known = checked_labels(labels, class_names, len(images), source)
-    pixels = brought_to(square, torch.from_numpy(np.ascontiguousarray(images.reshape(shape))).permute(0, 3, 1, 2))
-    return ImageSet(pixels, [str(i) for i in range(len(images))], known, list(class_names))
+    given = torch.from_numpy(np.ascontiguousarray(images.reshape(shape))).permute(0, 3, 1, 2)
+    return ImageSet(sized(given, square, room), [str(i) for i in range(len(images))], known, list(class_names))
+
+
+def sized(images: UInt8[Tensor, "n c h w"], square: Square, room: Room) -> Rows:
+    """Images in memory as `square` has them; in a file where that makes them too large for `room`."""
+    shape = (len(images), *square.shape)
+    if tuple(images.shape) == shape:
+        return brought_to(square, images)
+    return settle(in_pieces(square, images), shape, room if math.prod(shape) > images.numel() else room._replace(gib=math.inf))
 
 
 def checked_shape(dtype: np.dtype[Any], shape: tuple[int, ...], source: str) -> tuple[int, int, int, int]:

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from connr.data.folder import fitted, read_picture
+from connr.data.folder import fitted, read_bytes, read_picture
 from connr.data.image_set import UNLABELLED, ImageSet, Skipped
 from connr.data.room import Room, settle
 from connr.errors import InputError
@@ -78,6 +78,11 @@ def _parts(item: Any) -> tuple[Any, Any]:
 def _pixels(image: Any, square: Square, index: int) -> UInt8[Tensor, "c s s"] | str:
     if isinstance(image, str | Path):
         return read_picture(Path(image), square)
+    if isinstance(image, Mapping) and {"bytes", "path"} <= set(image):  # as Hugging Face keeps one that is not decoded
+        if image["bytes"] is not None:
+            return read_bytes(image["bytes"], square)
+        if image["path"] is not None:
+            return read_picture(Path(image["path"]), square)
     if isinstance(image, Tensor):
         if image.is_floating_point() and float(image.min()) >= 0 and float(image.max()) <= 1:
             image = (image * 255).round().to(torch.uint8)

@@ -4,16 +4,18 @@ import os
 import stat
 from collections.abc import Iterator
 from functools import partial
+from io import BytesIO
 from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from connr.data.ahead import read_ahead
+from connr.data.formats import endings, not_read, open_picture
 from connr.data.image_set import UNLABELLED, ImageSet, Skipped
 from connr.data.jpeg import read_small_jpeg
 from connr.data.pixels import resized
@@ -73,17 +75,25 @@ def read_pictures(
 ) -> tuple[Rows, list[str], list[Skipped]]:
     """The pixels of those pictures of a folder that can be read, their names from there on, and those that cannot.
 
+    Pictures of formats that are not read are listed with the latter, but do not count for `unreadable_at_most`.
+
     Raises:
         InputError: none, or more than the share `unreadable_at_most` of them, cannot be read.
     """
     images, names, skipped = _decoded(folder, paths, square, threads, room)
-    if len(skipped) > unreadable_at_most * len(paths) or not names:
-        first = "\n".join(f"  {path}: {reason}" for path, reason in skipped[:5])
+    broken = [one for one in skipped if not of_a_format_not_read(one)]
+    if not names or len(broken) > unreadable_at_most * (len(names) + len(broken)):
+        first = "\n".join(f"  {path}: {reason}" for path, reason in (broken or skipped)[:5])
         raise InputError(
-            f"{len(skipped)} of {len(paths)} pictures in {folder} cannot be read; remove them, or let more be left out: "
-            f"--set data.unreadable_at_most=0.5. The first:\n{first}"
+            f"{len(broken or skipped)} of {len(paths)} pictures in {folder} cannot be read; remove them, or let more be left "
+            f"out: --set data.unreadable_at_most=0.5. The first:\n{first}"
         )
     return images, names, skipped
+
+
+def of_a_format_not_read(file: Skipped) -> bool:
+    """Whether a file was left out because its format is not read, not because it is broken."""
+    return file.reason == not_read().get(Path(file.path).suffix.lower())
 
 
 def _decoded(
@@ -113,16 +123,12 @@ def _decoded(
     return images, names, skipped
 
 
-def endings() -> set[str]:
-    """The endings of the formats that Pillow reads, lower case, but for those it only recognises."""
-    Image.init()
-    readable = set(Image.OPEN) - {"MPEG", "HDF5", "GRIB", "BUFR", "WMF", "EPS"}
-    return {ending for ending, format_ in Image.registered_extensions().items() if format_ in readable}
-
-
 def pictures(folder: Path, leave_out: Path | None) -> Iterator[Path]:
-    """Paths below `folder` whose ending is a picture's, upper or lower case; and folders that may not be looked into."""
-    known, output = endings(), leave_out.resolve() if leave_out else None
+    """Paths below `folder` whose ending is a picture's, upper or lower case; and folders that may not be looked into.
+
+    Among them are pictures of formats that are not read, so that they are counted and listed with what else is left out.
+    """
+    known, output = endings() | not_read().keys(), leave_out.resolve() if leave_out else None
     visited: set[Path] = set()  # real paths, so that links are followed once
     closed = list[Path]()
     for place, folders, files in os.walk(folder, followlinks=True, onerror=lambda fault: closed.append(Path(fault.filename))):
@@ -144,16 +150,34 @@ def read_picture(path: Path, square: Square) -> UInt8[Tensor, "c s s"] | str:
             return "not a regular file"
         if (found := read_small_jpeg(path, square.size, square.channels)) is not None:
             return resized(found.unsqueeze(0), square.size, square.interpolation)[0]
-        with Image.open(path) as picture:
-            pixels = picture.width * picture.height
-            if Image.MAX_IMAGE_PIXELS and pixels > Image.MAX_IMAGE_PIXELS:  # Pillow itself refuses only twice as many
-                return f"DecompressionBombError: {pixels:,} pixels, more than the {Image.MAX_IMAGE_PIXELS:,} of PIL.Image"
-            twice = 2 * square.size  # JPEG: decode at a fraction of the size, still twice as large
-            picture.draft(None, (twice, twice))
-            ImageOps.exif_transpose(picture, in_place=True)
-            return fitted(picture, square)
+        return _decoded_by_pillow(path, square)
+    except UnidentifiedImageError as fault:
+        return not_read().get(path.suffix.lower(), _reason(fault))
     except Exception as fault:  # Pillow's decoders raise nearly anything on broken files
-        return f"{type(fault).__name__}: {fault}".replace("\n", " ")
+        return _reason(fault)
+
+
+def read_bytes(content: bytes, square: Square) -> UInt8[Tensor, "c s s"] | str:
+    """As `read_picture`, of the bytes of a file."""
+    try:
+        return _decoded_by_pillow(BytesIO(content), square)
+    except Exception as fault:  # as above
+        return _reason(fault)
+
+
+def _reason(fault: Exception) -> str:
+    return f"{type(fault).__name__}: {fault}".replace("\n", " ")
+
+
+def _decoded_by_pillow(source: Path | BytesIO, square: Square) -> UInt8[Tensor, "c s s"] | str:
+    with open_picture(source) as picture:
+        pixels = picture.width * picture.height
+        if Image.MAX_IMAGE_PIXELS and pixels > Image.MAX_IMAGE_PIXELS:  # Pillow itself refuses only twice as many
+            return f"DecompressionBombError: {pixels:,} pixels, more than the {Image.MAX_IMAGE_PIXELS:,} of PIL.Image"
+        twice = 2 * square.size  # JPEG: decode at a fraction of the size, still twice as large
+        picture.draft(None, (twice, twice))
+        ImageOps.exif_transpose(picture, in_place=True)
+        return fitted(picture, square)
 
 
 def fitted(picture: Image.Image, square: Square) -> UInt8[Tensor, "c s s"]:

@@ -29,4 +29,8 @@ def read_hub(data: str, square: Square, room: Room) -> ImageSet:
     chosen = split or ("train" if "train" in found or len(found) > 1 else next(iter(found)))
     if chosen not in found:
         raise InputError(f"{data} has no split {chosen!r}; it has {', '.join(found)}: {HUB}{name}:SPLIT.")
-    return read_dataset(found[chosen], square, room)
+    images = found[chosen]
+    for column, kind in (images.features or {}).items():
+        if isinstance(kind, datasets.Image):  # decoded here, as the library would open every format that Pillow knows
+            images = images.cast_column(column, datasets.Image(decode=False))
+    return read_dataset(images, square, room)

@@ -31,6 +31,8 @@ class ImageSet:
         labels: (n) int64, -1 where unlabelled. For metrics only: training is never given them.
         class_names: names of labels 0, 1, ..., or empty.
         skipped: files that could not be read.
+        clustered: the first so many images are the split that k-means and the scores are for, as of STL-10; the others are
+            trained on and go to the nearest centroid. None for all.
         source: where they came from, to come back to: an absolute path or a name of DATA; "" for arrays in memory.
     """
 
@@ -40,6 +42,7 @@ class ImageSet:
     class_names: list[str] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     source: str = ""
+    clustered: int | None = None
 
     def __len__(self) -> int:
         return len(self.images)

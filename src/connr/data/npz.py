@@ -4,22 +4,36 @@ import math
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
 from connr.data.arrays import checked_labels, checked_shape, from_arrays
 from connr.data.image_set import ImageSet
-from connr.data.pixels import brought_to
+from connr.data.pixels import brought_to, in_pieces, together
 from connr.data.room import Room, settle
 from connr.errors import InputError
 from connr.recipe.square import Square
 
-BYTES_AT_A_TIME = 2**24
 READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+class Opened(NamedTuple):
+    """What is known of an `.npz` before its pixels are read: its images [n,h,w] or [n,h,w,c], and whose they are.
+
+    whole: the images, of an array in Fortran's order, in which the pixels of an image lie apart: all are read or none.
+    """
+
+    path: Path
+    member: str
+    shape: tuple[int, int, int, int]
+    labels: NDArray[Any] | None
+    class_names: list[str]
+    whole: NDArray[Any] | None
 
 
 def read_npz(path: Path, square: Square, room: Room = Room()) -> ImageSet:  # noqa: B008 - it never changes
@@ -28,6 +42,30 @@ def read_npz(path: Path, square: Square, room: Room = Room()) -> ImageSet:  # no
     Raises:
         InputError: it is no such file, or it is damaged.
     """
+    opened = _opened(path)
+    n, labels, names = opened.shape[0], opened.labels, opened.class_names
+    if opened.whole is not None:
+        return from_arrays(opened.whole, labels, square, str(path), names, room)
+    known = checked_labels(labels, names, n, str(path))
+    return ImageSet(settle(_rows(opened, square), (n, *square.shape), room), [str(i) for i in range(n)], known, names)
+
+
+def rows_of_npz(path: Path, square: Square) -> tuple[int, Iterator[UInt8[Tensor, "c s s"]]]:
+    """How many images an `.npz` holds, and each of them in order, read as it is asked for.
+
+    Raises:
+        InputError: it is no such file. While it is read: it is damaged.
+    """
+    opened = _opened(path)
+    n, source = opened.shape[0], str(path)
+    checked_labels(opened.labels, opened.class_names, n, source)
+    if opened.whole is None:
+        return n, _rows(opened, square)
+    images = torch.from_numpy(np.ascontiguousarray(opened.whole.reshape(opened.shape)))
+    return n, in_pieces(square, images.permute(0, 3, 1, 2))
+
+
+def _opened(path: Path) -> Opened:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             if "images" not in arrays.files:
@@ -41,16 +79,12 @@ def read_npz(path: Path, square: Square, room: Room = Room()) -> ImageSet:  # no
             member = _member(arrays, "images")
             with arrays.zip.open(member) as stream:
                 shape, by_columns, dtype = _header(stream)
-            if by_columns:  # the pixels of an image lie apart: all or none
-                return from_arrays(plain_array(arrays, "images"), labels, square, str(path), names)
+            whole = plain_array(arrays, "images") if by_columns else None
     except InputError:
         raise
     except Exception as fault:
         raise _damaged(path, fault) from fault
-    whole = checked_shape(dtype, shape, str(path))
-    known = checked_labels(labels, names, whole[0], str(path))
-    pixels = settle(_rows(path, member, whole, square), (whole[0], *square.shape), room)
-    return ImageSet(pixels, [str(i) for i in range(whole[0])], known, names)
+    return Opened(path, member, checked_shape(dtype, shape, str(path)), labels, names, whole)
 
 
 def plain_array(arrays: Any, name: str) -> NDArray[Any]:
@@ -73,15 +107,16 @@ def _member(arrays: Any, name: str) -> str:
     return f"{name}.npy" if f"{name}.npy" in arrays.zip.namelist() else name
 
 
-def _rows(path: Path, member: str, shape: tuple[int, int, int, int], square: Square) -> Iterator[Tensor]:
-    """The images (n h w c) in order, (c s s) each."""
+def _rows(opened: Opened, square: Square) -> Iterator[UInt8[Tensor, "c s s"]]:
+    """The images (n h w c) in order."""
+    path, member, shape, *_ = opened
     n, a_row = shape[0], shape[1] * shape[2] * shape[3]
-    together = max(1, BYTES_AT_A_TIME // a_row)
+    at_a_time = together(shape[1:], square)
     try:
         with zipfile.ZipFile(path) as archive, archive.open(member) as stream:
             _header(stream)
-            for first in range(0, n, together):
-                count = min(together, n - first)
+            for first in range(0, n, at_a_time):
+                count = min(at_a_time, n - first)
                 content = bytearray(stream.read(count * a_row))
                 if len(content) < count * a_row:
                     raise ValueError(f"it ends in image {first + len(content) // a_row} of {n}")

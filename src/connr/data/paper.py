@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from connr.data import cifar, imagenet, stl
+from connr.data.arrays import sized
 from connr.data.folder import UNREADABLE_AT_MOST, pictures, read_pictures
 from connr.data.image_set import ImageSet
 from connr.data.named import KNOWN, Broken, root_of
-from connr.data.pixels import brought_to
 from connr.data.room import Room, settle
 from connr.data.rows import Rows
 from connr.errors import InputError
@@ -27,22 +27,24 @@ def read_named(
 ) -> ImageSet:
     """`NAME` or `NAME:ROOT` -> its images, with the splits of the paper.
 
-    CIFAR-10 and CIFAR-20: train and test. STL-10: all 113,000; the 13,000 of train and test come first and have labels, the
-    others have none. ImageNet-10, ImageNet-Dogs, Tiny-ImageNet: train.
+    CIFAR-10 and CIFAR-20: train and test. STL-10: all 113,000; the 13,000 of train and test come first, and are the split
+    that is clustered and scored; the others have no labels and are trained on. ImageNet-10, ImageNet-Dogs, Tiny-ImageNet:
+    train.
 
     Raises:
         InputError: it is not there, or not whole.
     """
-    name, root = data.partition(":")[0], root_of(data)
+    name, root, clustered = data.partition(":")[0], root_of(data), None
     source = f"{name}:{root.resolve()}"
     try:
         if name in cifar.FILES:
             pixels, known, class_names = cifar.read(name, root)
-            images: Rows = brought_to(square, torch.from_numpy(pixels).permute(0, 3, 1, 2))
+            images: Rows = sized(torch.from_numpy(pixels).permute(0, 3, 1, 2), square, room)
             labels = torch.from_numpy(known)
         elif name == "stl10":
             labels, class_names = stl.labels(root), stl.class_names(root)
             images = settle(stl.rows(root, square), (len(labels), *square.shape), room)
+            clustered = sum(stl.sizes(root)[:2])
         else:
             folders = imagenet.class_folders(name, root)
             paths = [path for folder in folders.values() for path in sorted(pictures(folder, None))]
@@ -56,7 +58,8 @@ def read_named(
     except Broken as fault:
         what = f"{name} is not whole in {root}: {fault}"
         raise InputError(f"{what}; connr data check {name} --root {root} says how to get it.") from fault
-    return ImageSet(images, [str(index) for index in range(len(images))], labels, class_names, source=source)
+    numbers = [str(index) for index in range(len(images))]
+    return ImageSet(images, numbers, labels, class_names, source=source, clustered=clustered)
 
 
 class Found(NamedTuple):

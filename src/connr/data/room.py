@@ -19,6 +19,7 @@ from torch import Tensor
 
 from connr.data.image_set import Skipped
 from connr.data.rows import Rows, Stored
+from connr.errors import InputError
 from connr.run_folder import locked, replacing, write_text
 
 GIB = 2**30
@@ -77,10 +78,19 @@ def settle(rows: Iterable[Tensor], shape: tuple[int, ...], room: Room) -> Rows:
 
     Args:
         shape: (n, c, h, w) of all rows together, if none were left out.
+        room: its cache is made if it is not there.
+
+    Raises:
+        InputError: the cache cannot be written to.
     """
     if room.fits(shape):
         return stacked(rows, shape)
-    handle, name = tempfile.mkstemp(".rows", "connr-", room.cache)
+    try:
+        if room.cache is not None:
+            room.cache.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(".rows", "connr-", room.cache)
+    except OSError as fault:
+        raise InputError(f"{room.cache} cannot be written to: {fault.strerror}; choose another --out.") from fault
     os.close(handle)
     found = stored(rows, Path(name), shape)
     weakref.finalize(found, Path(name).unlink, missing_ok=True)

@@ -42,7 +42,7 @@ def open_images(
         labels_from_folders: take the name of the folder a picture lies in as its label.
         leave_out: a folder inside DATA that is not read: the run's own output.
         threads: that decode pictures; None for one a core.
-        room: where the pixels go. Arrays stay in memory, where they come from.
+        room: where the pixels go. Arrays stay in memory, where they come from, unless they are enlarged.
         unreadable_at_most: the share of a folder's pictures that may be left out because they cannot be read.
 
     Raises:
@@ -50,7 +50,7 @@ def open_images(
     """
     square = Square(size, channels, interpolation)
     if isinstance(data, np.ndarray | Tensor):
-        return from_arrays(np.asarray(data), None, square, "the array")
+        return from_arrays(np.asarray(data), None, square, "the array", room=room)
     if not isinstance(data, str | Path):
         if not (hasattr(data, "__getitem__") or hasattr(data, "__iter__")):
             raise InputError(f"DATA is a {type(data).__name__}: it should be an array, a data set, a folder or an .npz file.")

@@ -10,20 +10,20 @@ from torch import Tensor
 
 from connr.data.image_set import UNLABELLED
 from connr.data.named import Broken
-from connr.data.pixels import brought_to
+from connr.data.pixels import brought_to, together
 from connr.recipe.square import Square
 
 FOLDER, SIDE = "stl10_binary", 96
 PARTS = ("train", "test", "unlabeled")
-AT_A_TIME = 1000  # images
 
 
 def rows(root: Path, square: Square) -> Iterator[UInt8[Tensor, "c s s"]]:
     """The images of all three parts, one after the other, brought to `square`."""
+    at_a_time = together((3, SIDE, SIDE), square)
     for part, count in zip(PARTS, sizes(root), strict=True):
         with open(root / FOLDER / f"{part}_X.bin", "rb") as file:
-            for first in range(0, count, AT_A_TIME):
-                raw = np.fromfile(file, np.uint8, min(AT_A_TIME, count - first) * 3 * SIDE * SIDE)
+            for first in range(0, count, at_a_time):
+                raw = np.fromfile(file, np.uint8, min(at_a_time, count - first) * 3 * SIDE * SIDE)
                 columns = torch.from_numpy(raw).view(-1, 3, SIDE, SIDE)
                 yield from brought_to(square, columns.mT)
 

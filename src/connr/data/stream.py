@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,9 @@ from connr.data.folder import pictures, read_picture
 from connr.data.hub import HUB
 from connr.data.image_set import ImageSet, Skipped
 from connr.data.named import NAMED, named_in
+from connr.data.npz import rows_of_npz
 from connr.data.opening import open_for
+from connr.data.room import Room
 from connr.data.sources import open_images
 from connr.errors import InputError
 from connr.recipe import Recipe
@@ -44,7 +47,8 @@ class Stream(NamedTuple):
 def stream_for(r: Recipe, data: str | Path | Iterable[str], chunk_size: int) -> Stream:
     """As `open_stream`, of what the recipe is for: images at its size, or rows of features."""
     if not r.takes_features:
-        return open_stream(data, r.data.size, r.data.channels, chunk_size, r.data.interpolation)
+        room = Room(r.data.resident_gib)
+        return open_stream(data, r.data.size, r.data.channels, chunk_size, r.data.interpolation, room=room)
     if not isinstance(data, str | Path):
         raise InputError("this model takes rows of features, not pictures: DATA should be an .npz, .npy or .parquet file.")
     whole = open_for(r, data)
@@ -52,7 +56,13 @@ def stream_for(r: Recipe, data: str | Path | Iterable[str], chunk_size: int) -> 
 
 
 def open_stream(
-    data: str | Path | Iterable[str], size: int, channels: int, chunk_size: int, interpolation: str = "bilinear"
+    data: str | Path | Iterable[str],
+    size: int,
+    channels: int,
+    chunk_size: int,
+    interpolation: str = "bilinear",
+    *,
+    room: Room = Room(),  # noqa: B008 - it never changes
 ) -> Stream:
     """DATA -> chunks of `chunk_size` images, the last one smaller.
 
@@ -60,6 +70,7 @@ def open_stream(
         data: one picture, a folder, an `.npz`, `digits`, or any iterable of paths; it is read as it is needed.
         size, channels, interpolation: as of `Square`.
         chunk_size: images of a chunk, whatever is skipped between them.
+        room: where the pixels of a data set go that is opened whole: one by name. Of all else, a chunk is in memory at a time.
 
     Raises:
         InputError: nothing is there. While it is read: of a single picture, it cannot be read; of many, none can.
@@ -76,12 +87,15 @@ def open_stream(
         return Stream(_decoded(named, square, chunk_size), len(paths))
     if path.exists() and path.suffix != ".npz":
         return Stream(iter([_single(path, square)]), 1)
+    if path.is_file():
+        total, rows = rows_of_npz(path, square)
+        return Stream(_stacked(rows, chunk_size), total)
     if not path.exists() and not named_in(data) and not str(data).startswith(HUB):
         raise InputError(
             f"{str(data)!r} is not there: DATA should be a picture, a folder, an .npz file, {', '.join(NAMED)}, "
             "or - for paths on standard input."
         )
-    whole = open_images(data, *square)
+    whole = open_images(data, *square, room=room)
     return Stream(_cut(whole, chunk_size), len(whole))
 
 
@@ -106,6 +120,14 @@ def _cut(images: ImageSet, chunk_size: int) -> Iterator[Chunk]:
     for start in range(0, len(images), chunk_size):
         here = slice(start, start + chunk_size)
         yield Chunk(images.names[here], images.images[here], [])
+
+
+def _stacked(rows: Iterator[Tensor], chunk_size: int) -> Iterator[Chunk]:
+    """Images by index."""
+    first = 0
+    while some := list(islice(rows, chunk_size)):
+        yield Chunk([str(first + index) for index in range(len(some))], torch.stack(some), [])
+        first += len(some)
 
 
 def _decoded(named: Iterable[tuple[str, Path]], square: Square, chunk_size: int) -> Iterator[Chunk]:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from connr import experiment, recipe
-from connr.data import ImageSet, Room, open_images
+from connr.data import ImageSet, open_for
 from connr.data.hub import HUB
 from connr.data.named import NAMED, ROOT, named_in
 from connr.errors import InputError
@@ -70,16 +70,10 @@ def open_all(todo: list[Cell], data: str | None) -> dict[str, ImageSet]:
     """
     images = {}
     for cell in {cell.data_set: cell for cell in todo}.values():
-        name, section = cell.data_set, cell.recipe.data
+        name = cell.data_set
         if data is None and not (name == "digits" or (name in NAMED and ROOT in os.environ)):
             raise InputError(f"the images of {name} are needed: add --recipe {name} --data FOLDER or FILE.npz, or set {ROOT}.")
-        images[name] = open_images(
-            data or name,
-            section.size,
-            section.channels,
-            labels_from_folders=section.labels_from_folders,
-            room=Room(section.resident_gib),
-        )
+        images[name] = open_for(cell.recipe, data or name, labels_from_folders=cell.recipe.data.labels_from_folders)
         if not images[name].labelled:
             raise InputError(f"{data} has no labels: tables and figures are made of scores.")
     return images

@@ -94,6 +94,8 @@ def fit(
         NotWritten: a file could not be written; the checkpoints before it are whole.
         RankLost: one of several processes ended.
     """
+    if images.clustered is not None and r.clusters is not None and images.clustered < r.clusters:
+        raise InputError(f"clusters={r.clusters} is more than the {images.clustered} images that are clustered.")
     r, network = with_backbone(fitted_to(r, len(images)), images, backbone)
     listener = listener or Listener()
     kind = experiment.device_for(device, launch.ranks_here(devices))

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,7 +81,7 @@ def train_here(
     """
     r, images, folder = job.recipe, job.images, job.folder if ranks.rank == 0 else None
     framework, optimizer, fabric, state, records = trained
-    plan = experiment.plan_for(r, *job.normalisation)
+    plan = replace(experiment.plan_for(r, *job.normalisation), clustered=images.clustered)
 
     def save() -> None:
         if folder:
@@ -128,8 +129,9 @@ def described(epoch: Epoch, images: ImageSet) -> dict[str, Any]:
     """The line of an epoch in events.jsonl; scores where clusters and labels are."""
     record = {key: value for key, value in epoch._asdict().items() if key != "clusters" and value not in (None, [])}
     if epoch.clusters:
-        sizes = torch.bincount(epoch.clusters.assignments.cpu(), minlength=len(epoch.clusters.centroids))
+        found = epoch.clusters.assignments[: images.clustered].cpu()
+        sizes = torch.bincount(found, minlength=len(epoch.clusters.centroids))
         record |= {"inertia": epoch.clusters.inertia, "cluster_sizes": sizes.tolist()}
         if images.labelled:
-            record |= metrics.scores(images.labels, epoch.clusters.assignments.cpu())
+            record |= metrics.scores(images.labels[: images.clustered], found)
     return record

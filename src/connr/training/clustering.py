@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from connr.data.rows import Rows
@@ -30,11 +30,14 @@ class Clustered(NamedTuple):
 def cluster(framework: Framework, images: Rows, plan: Plan, epoch: int, device: torch.device, ranks: Ranks) -> Clustered:
     """Each rank extracts the features of its share of the images; none ever holds all (n d) of them.
 
+    k-means is for the first `plan.clustered` images; the others go to the nearest centroid.
+
     Raises:
         Diverged: a feature is not finite.
     """
-    n = len(images)
-    features = extract(framework.representation, images, plan.stages[0].views.normalise, device, ranks.share(n))
+    n, split = len(images), plan.clustered or len(images)
+    normalise, share = plan.stages[0].views.normalise, ranks.share(n - split)
+    features = extract(framework.representation, images, normalise, device, ranks.share(split))
     if ranks.any(not bool(features.isfinite().all())):
         raise Diverged(
             f"the network gives features that are not finite after epoch {epoch}; "
@@ -49,7 +52,17 @@ def cluster(framework: Framework, images: Rows, plan: Plan, epoch: int, device: 
         generator=stream(plan.seed, "kmeans", epoch),
         ranks=ranks,
     )
-    return Clustered(own._replace(assignments=ranks.gather(own.assignments, total=n)), spread(features, n, ranks))
+    assignments = ranks.gather(own.assignments, total=split)
+    if split < n:
+        rest = extract(framework.representation, images, normalise, device, slice(split + share.start, split + share.stop))
+        others = ranks.gather(nearest(rest, own.centroids), total=n - split)
+        assignments = torch.cat([assignments, others])
+    return Clustered(own._replace(assignments=assignments), spread(features, split, ranks))
+
+
+def nearest(features: Float[Tensor, "b d"], centroids: Float[Tensor, "K d"]) -> Int[Tensor, " b"]:
+    """The nearest centroid of each row."""
+    return torch.cdist(features, centroids, compute_mode="donot_use_mm_for_euclid_dist").argmin(dim=1)
 
 
 def spread(features: Float[Tensor, "b d"], n: int, ranks: Ranks) -> float:

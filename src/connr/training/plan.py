@@ -26,7 +26,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """The numbers of a whole run; t0 is the first epoch of stage 2, momenta those of the target at start and end."""
+    """The numbers of a whole run; t0 is the first epoch of stage 2, momenta those of the target at start and end.
+
+    `clustered`: k-means is for the first so many rows; the others go to the nearest centroid. None for all.
+    """
 
     epochs: int
     t0: int
@@ -42,6 +45,7 @@ class Plan:
     reseed_empty: bool
     evaluate_every: int
     seed: int
+    clustered: int | None = None
 
     def steps_per_epoch(self, n: int) -> int:
         return n // self.batch_size
