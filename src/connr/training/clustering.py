@@ -12,7 +12,7 @@ from connr.frameworks import Framework
 from connr.kmeans import Clusters, kmeans
 from connr.randomness import stream
 from connr.ranks import Ranks
-from connr.training.features import extract
+from connr.training.features import evaluating, extract
 from connr.training.plan import Plan
 
 
@@ -34,7 +34,8 @@ def cluster(framework: Framework, images: Rows, plan: Plan, epoch: int, device: 
         Diverged: a feature is not finite.
     """
     n = len(images)
-    features = extract(framework.representation, images, plan.stages[0].views.normalise, device, ranks.share(n))
+    with evaluating(framework.representation):
+        features = extract(framework.representation, images, plan.stages[0].views.normalise, device, ranks.share(n))
     if ranks.any(not bool(features.isfinite().all())):
         raise Diverged(
             f"the network gives features that are not finite after epoch {epoch}; "
