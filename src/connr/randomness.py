@@ -53,7 +53,8 @@ class _DrawsFrom(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         named = dict(kwargs or {})
-        if named.get("generator") is None and ("generator" in named or getattr(func, "__name__", "") in (*_METHODS, *_FUNCTIONS)):
+        takes_one = "generator" in named or getattr(func, "__name__", "") in (*_METHODS, *_FUNCTIONS)
+        if takes_one and named.get("generator") is None:
             named["generator"] = self.generator
         return func(*args, **named)
 

@@ -52,8 +52,11 @@ def open_network(place: str, weights: str | None, size: int = 0) -> Backbone:
     """As `timm.open_network`, of what the configuration says."""
     config = read_config(place)
     path = None if weights == "random" else Path(weights) if weights else weights_of(place)
-    arguments = {key: value for key, value in config.get("model_args", {}).items() if key != "num_classes"}
-    return timm.assembled(str(config["architecture"]), _settings(config), arguments, path, size)
+    given = config.get("model_args") or {}
+    if not isinstance(given, dict):
+        raise InputError(f"hub:{place}: `model_args` should be a mapping, not {type(given).__name__}.")
+    arguments = {key: value for key, value in given.items() if key != "num_classes"}
+    return timm.assembled(config["architecture"], _settings(config), arguments, path, size)
 
 
 def at_hand(place: str) -> Path | None:
@@ -81,9 +84,10 @@ def _fetched(place: str, file: str) -> Path:
 
     def fetch() -> str:
         try:
-            from huggingface_hub import hf_hub_download
+            from huggingface_hub import hf_hub_download, try_to_load_from_cache
         except ImportError as fault:
             raise InputError('the Hub needs huggingface_hub: pip install "connr[hub]".') from fault
-        return hf_hub_download(place, file)
+        cached = try_to_load_from_cache(place, file)  # without asking the Hub whether there is a newer one
+        return cached if isinstance(cached, str) else hf_hub_download(place, file)
 
     return brought(f"hub:{place}", f"https://huggingface.co/{place}/resolve/main/{file}", None, fetch)
