@@ -34,10 +34,10 @@ class Assigned(NamedTuple):
 
 
 class Model:
-    """A fitted clustering.
+    """A fitted clustering. Threads may share it: nothing is written to it once it is made.
 
     Attributes:
-        representation: encoder and projector.
+        representation: encoder and projector, in evaluation mode for good.
         centroids: (K d), of L2-normalised features.
         mean, std: per channel, in [0, 1] units; images enter the network as (image - mean) / std. Of rows of features, per
             column.
@@ -58,10 +58,14 @@ class Model:
         takes_features: bool = False,
         made: dict[str, Any] | None = None,
     ) -> None:
-        self.representation, self.centroids = representation.to(device), centroids.to(device)
+        self.representation, self.centroids = representation.to(device).eval(), centroids.to(device)
         self.mean, self.std, self.device = mean, std, device
         self.takes_features, self.made = takes_features, made
         self.at_a_time = PRETRAINED_AT_A_TIME if made else AT_A_TIME
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.representation.eval()  # pickles of version 0.1 hold networks in training mode
 
     def transform(self, images: Rows) -> Float[Tensor, "n d"]:
         """L2-normalised features, on the device.
@@ -74,13 +78,12 @@ class Model:
 
     def through_backbone(self, images: Rows) -> Float[Tensor, "n f"]:
         """What a frozen backbone makes of images, on the device."""
-        normalise, network = Augment(self.mean, self.std).normalise, self.representation.get_submodule("0").eval()
+        normalise, network = Augment(self.mean, self.std).normalise, self.representation.get_submodule("0")
         with torch.no_grad():
             return torch.cat([network(normalise(part.to(self.device))) for part in parts(images, self.at_a_time)])
 
     def from_backbone(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n d"]:
         """What the heads make of that: L2-normalised features."""
-        self.representation.eval()
         with torch.no_grad():
             heads = nn.Sequential(*list(self.representation.children())[1:])
             return finite(on_sphere(heads(features.to(self.device))))

@@ -9,8 +9,17 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
+
+from connr.shared_setting import SharedSetting
+
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"  # cuBLAS repeats itself only where it is set
+# Functions and methods of torch that take a generator.
+_METHODS = ("bernoulli_", "cauchy_", "exponential_", "geometric_", "log_normal_", "normal_", "random_", "uniform_")
+_FUNCTIONS = ("bernoulli", "multinomial", "normal", "poisson", "rand", "randint", "randn", "randperm")
 
 
 def derive(seed: int, purpose: str, position: int = 0) -> int:
@@ -26,10 +35,28 @@ def stream(seed: int, purpose: str, position: int = 0) -> torch.Generator:
 
 @contextmanager
 def initialising(seed: int) -> Iterator[None]:
-    """Seeds the weights of modules built inside, whose initialisers know only the global generator, and puts it back."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(derive(seed, "weights"))
+    """Seeds the weights of modules built inside, on the CPU, whatever other threads draw meanwhile.
+
+    Initialisers know only torch's global generator. Inside, this thread's draws come from a generator of their own instead,
+    so that the global one is neither read nor moved.
+    """
+    with torch.device("cpu"), _DrawsFrom(stream(seed, "weights")):
         yield
+
+
+class _DrawsFrom(TorchFunctionMode):
+    """Within it, random functions of torch that name no generator draw from this one. Modes are per thread."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        named = dict(kwargs or {})
+        takes_one = "generator" in named or getattr(func, "__name__", "") in (*_METHODS, *_FUNCTIONS)
+        if takes_one and named.get("generator") is None:
+            named["generator"] = self.generator
+        return func(*args, **named)
 
 
 @contextmanager
@@ -38,12 +65,24 @@ def deterministic(wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
-    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    with _DETERMINISTIC.held():
+        yield
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark, workspace = torch.backends.cudnn.benchmark, os.environ.get(WORKSPACE)
+    os.environ.setdefault(WORKSPACE, ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before[0])
-        torch.backends.cudnn.benchmark = before[1]
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.benchmark = benchmark
+        if workspace is None:
+            os.environ.pop(WORKSPACE, None)
+
+
+_DETERMINISTIC = SharedSetting(_deterministic)

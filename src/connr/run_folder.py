@@ -54,6 +54,8 @@ class RunFolder:
             raise InputError(f"{self.path} holds no run to resume; leave out --resume to start one.")
         if not resume and self.holds_a_run():
             raise InputError(f"{self.path} holds a run already; add --resume to go on with it, or choose another --out.")
+        for place in (self.path / LOCK, self.checkpoints, self.log, self.cache):
+            refuse_link(place)
         own = (LOCK, "checkpoints", "cache")  # what a run makes before it begins
         if not resume and self.path.exists() and any(place.name not in own for place in self.path.iterdir()):
             raise InputError(f"{self.path} is not empty and holds no run; choose another --out.")
@@ -70,9 +72,20 @@ class RunFolder:
             self.check(resume)  # another run may have come and gone since
             self.checkpoints.mkdir(exist_ok=True)
             for draft in (*self.path.glob(".*.tmp"), *self.checkpoints.glob(".*.tmp"), self.pixels):
-                shutil.rmtree(draft) if draft.is_dir() else draft.unlink(missing_ok=True)  # what a killed run left
+                whole_folder = draft.is_dir() and not draft.is_symlink()
+                shutil.rmtree(draft) if whole_folder else draft.unlink(missing_ok=True)  # what a killed run left
             write_text(self.recipe, recipe)
             yield
+
+
+def refuse_link(place: Path) -> None:
+    """Refuses a symbolic link where a run makes, overwrites and removes files: in a stranger's folder it may lead anywhere.
+
+    Raises:
+        InputError: it is one.
+    """
+    if place.is_symlink():
+        raise InputError(f"{place} is a symbolic link, and a run writes and removes files there; put a real one in its place.")
 
 
 @contextmanager

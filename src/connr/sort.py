@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from connr.data import Skipped
 from connr.data.folder import endings
+from connr.data.sources import over_network
 from connr.errors import InputError
 from connr.run import read_assignments, read_config
 from connr.run_folder import RunFolder, check_new, replacing_folder
@@ -112,6 +113,8 @@ def _source(folder: RunFolder, pictures: Path | None, was_at: str) -> Path:
         if not pictures.is_dir():
             raise InputError(f"--pictures {pictures} is no folder.")
         return pictures.absolute()
+    if Path(was_at).is_absolute() and over_network(was_at):
+        raise InputError(f"the pictures of {folder.path} were in {was_at}, on another machine; say where with --pictures.")
     if Path(was_at).is_absolute() and Path(was_at).is_dir():
         return Path(was_at)
     if not Path(was_at).is_absolute() or Path(was_at).suffix in (".npz", ".npy", ".parquet"):

@@ -74,9 +74,10 @@ def _fetched(place: str, file: str) -> Path:
 
     def fetch() -> str:
         try:
-            from huggingface_hub import hf_hub_download
+            from huggingface_hub import hf_hub_download, try_to_load_from_cache
         except ImportError as fault:
             raise InputError('the Hub needs huggingface_hub: pip install "connr[hub]".') from fault
-        return hf_hub_download(place, file)
+        cached = try_to_load_from_cache(place, file)  # without asking the Hub whether there is a newer one
+        return cached if isinstance(cached, str) else hf_hub_download(place, file)
 
     return brought(f"hub:{place}", f"https://huggingface.co/{place}/resolve/main/{file}", None, fetch)

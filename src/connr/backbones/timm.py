@@ -7,10 +7,17 @@ from typing import Any
 from torch import nn
 
 from connr.backbones.backbone import Backbone, Input
-from connr.backbones.weights import brought, read_weights
+from connr.backbones.weights import brought, first_line, read_weights
 from connr.errors import InputError
 
 FILE = "model.safetensors"
+ARGUMENTS = frozenset(  # of networks, that a foreign config.json may set: shapes and layers; no file, no download
+    """act_layer attn_pool_num_heads block_args cardinality channels class_token depth depths dims drop_path_rate drop_rate
+    dynamic_img_pad dynamic_img_size embed_dim fc_norm final_norm global_pool head_hidden_size head_init_scale img_size
+    in_chans init_values layers mlp_ratio no_embed_class norm_layer num_heads output_stride patch_drop_rate patch_size
+    pos_drop_rate pos_embed pre_norm proj_bias proj_drop_rate qk_norm qkv_bias reg_tokens stem_type strict_img_size
+    swiglu_mlp use_abs_pos_emb use_mean_pooling use_rel_pos_bias use_rot_pos_emb weight_init width window_size""".split()
+)
 
 
 def input_of(name: str) -> Input:
@@ -54,6 +61,7 @@ def assembled(
         InputError: they do not fit, or timm does not know it.
     """
     timm = _timm()
+    check_made(architecture, arguments)
     if size and size != described(settings).size and settings.get("fixed_input_size"):
         arguments = {**arguments, "img_size": size}
     made = {"kind": "timm", "name": architecture, "arguments": arguments}
@@ -82,11 +90,47 @@ def assembled(
 
 
 def remade(made: dict[str, Any]) -> nn.Module:
-    timm = _timm()
-    if not timm.is_model(str(made["name"])):
-        raise InputError(f"timm {timm.__version__} knows no network {made['name']!r}.")
-    network: nn.Module = timm.create_model(str(made["name"]), pretrained=False, num_classes=0, **made["arguments"])
+    """The network of `Backbone.made`, without weights.
+
+    Raises:
+        InputError: timm knows no such network, or does not build it with these arguments; or an argument is not allowed.
+    """
+    name, arguments = made.get("name"), made.get("arguments", {})
+    check_made(name, arguments)
+    try:
+        network: nn.Module = _timm().create_model(name, pretrained=False, num_classes=0, **arguments)
+    except Exception as fault:  # whatever a network does with a number that does not suit it
+        raise InputError(f"timm does not build {name} with {arguments}: {first_line(fault)}") from fault
     return network
+
+
+def check_made(name: object, arguments: object) -> None:
+    """Refuses all but a plain name of a network and plain values of `ARGUMENTS`: both may come from a stranger's file.
+
+    timm's `create_model` would take a place on the Hub for a name, and read a file for `checkpoint_path`.
+
+    Raises:
+        InputError: what is not allowed, by name.
+    """
+    timm = _timm()
+    if not isinstance(name, str) or not name.isidentifier() or not timm.is_model(name):
+        raise InputError(f"timm {timm.__version__} knows no network {name!r:.80}.")
+    if not isinstance(arguments, dict):
+        raise InputError(f"the arguments of timm's {name} should be a mapping, not {type(arguments).__name__}.")
+    for key, value in arguments.items():
+        if key not in ARGUMENTS or not _plain(value):
+            raise InputError(
+                f"timm's {name}: the argument {key!r:.80} is not allowed; allowed are {', '.join(sorted(ARGUMENTS))}."
+            )
+
+
+def _plain(value: object) -> bool:
+    """A number of at most 4,096, a short text, or a list of those."""
+    if isinstance(value, list | tuple):
+        return len(value) <= 64 and all(_plain(one) and not isinstance(one, list | tuple) for one in value)
+    if isinstance(value, int | float):
+        return abs(value) <= 4096
+    return value is None or (isinstance(value, str) and len(value) <= 64)
 
 
 def at_hand(name: str) -> Path | None:

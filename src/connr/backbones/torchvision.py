@@ -48,7 +48,12 @@ def open_network(name: str, weights: str | None) -> Backbone:
 
 
 def remade(made: dict[str, Any]) -> nn.Module:
-    return _bare(str(made["name"]))[0]
+    """The network of `Backbone.made`, without weights.
+
+    Raises:
+        InputError: it is no classification network of torchvision; others would download a backbone of their own.
+    """
+    return _bare(_known(made.get("name")))[0]
 
 
 def at_hand(name: str) -> Path | None:
@@ -70,12 +75,16 @@ def _bare(architecture: str) -> tuple[nn.Module, str]:
     raise InputError(f"torchvision:{architecture} has no linear layer at its end that could be taken off; choose another.")
 
 
+def _known(architecture: object) -> str:
+    known = [each for each in models.list_models(module=models) if each not in OTHER_OUTPUTS]
+    if not isinstance(architecture, str) or architecture not in known:
+        raise InputError(f"torchvision:{architecture!s:.80} should be one of: {', '.join(known)}.")
+    return architecture
+
+
 def _weights(name: str) -> Any:
     architecture, _, wanted = name.partition(":")
-    known = [each for each in models.list_models(module=models) if each not in OTHER_OUTPUTS]
-    if architecture not in known:
-        raise InputError(f"torchvision:{architecture} should be one of: {', '.join(known)}.")
-    found = models.get_model_weights(architecture)
+    found = models.get_model_weights(_known(architecture))
     names = [weights.name for weights in found]
     if wanted and wanted not in names:
         raise InputError(f"torchvision:{name}: the weights should be one of: {', '.join(names)}.")

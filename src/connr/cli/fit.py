@@ -101,6 +101,26 @@ def fit(
     screen.print(f"Assignments: {folder.assignments}\nReport, to open in a browser: {folder.report}", highlight=False)
 
 
+def _refuse_download(r: "Recipe", settings: list[str], folder: Any) -> None:
+    """A run folder may be a stranger's: its recipe downloads nothing unless the command names the network as well.
+
+    Raises:
+        InputError: the weights are not on this machine.
+    """
+    from connr import backbones
+    from connr.recipe import Pretrained
+
+    if not isinstance(r.backbone, Pretrained) or any(each.strip().startswith("backbone.model") for each in settings):
+        return
+    model = r.backbone.model
+    needed = r.backbone.weights is None or model.startswith("hub:")
+    if needed and not model.startswith(("run:", "module:")) and not backbones.at_hand(model):
+        raise InputError(
+            f"the run in {folder.path} is on {model}, whose weights are not on this machine, and a run folder downloads nothing "
+            f"by itself; add --set backbone.model={shlex.quote(model)} to have them fetched."
+        )
+
+
 def _recipe_of(data: str, name: str | None, settings: list[str], resumed: Any, **changes: Any) -> "Recipe":
     """The recipe asked for; to resume, the changes over the run's own unless another is; else that of the data, or photos."""
     from connr import pretrained, recipe
@@ -111,6 +131,7 @@ def _recipe_of(data: str, name: str | None, settings: list[str], resumed: Any, *
         there = recipe.load(str(resumed.recipe))
         asked = recipe.load(there, settings, **changes)
         check_recipe(resumed, asked, before_fitted=True)
+        _refuse_download(asked, settings, resumed)
         return asked
     from connr.data import holds_features
     from connr.data.named import named_in

@@ -20,7 +20,7 @@ from torch import Tensor
 from connr.data.image_set import Skipped
 from connr.data.rows import Rows, Stored
 from connr.errors import InputError
-from connr.run_folder import locked, replacing, write_text
+from connr.run_folder import locked, refuse_link, replacing, write_text
 
 GIB = 2**30
 TOGETHER = 64  # rows
@@ -135,8 +135,9 @@ def claimed(cache: Path) -> Iterator[None]:
     """Inside, no other process decodes into this cache, and what a killed one left is gone.
 
     Raises:
-        InputError: one does, or the cache cannot be written to.
+        InputError: one does, the cache cannot be written to, or is a symbolic link.
     """
+    refuse_link(cache)
     with locked(cache, "another process is decoding into", "choose another --out"):
         for draft in cache.glob(".*.tmp"):
             draft.unlink(missing_ok=True)

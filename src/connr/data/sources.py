@@ -78,6 +78,11 @@ def open_images(
     )
 
 
+def over_network(data: str) -> bool:
+    """Whether DATA, as a run folder names it, would be looked for on another machine."""
+    return data.startswith((HUB, "//", "\\\\"))
+
+
 def digits(square: Square) -> ImageSet:
     """1,797 handwritten digits of 8 x 8 pixels and 17 grey levels, from scikit-learn's own files (UCI, CC BY 4.0)."""
     from sklearn.datasets import load_digits

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from connr import run
+from connr.data.sources import over_network
 from connr.errors import InputError
 from connr.export.folder import save_for_hub, save_lean
 from connr.export.onnx import save_onnx
@@ -35,7 +36,8 @@ def export(folder: RunFolder, to: str, out: Path) -> str:
         check_new(out)
     r, model = run.load_model(folder, "cpu")
     if to == "onnx":
-        off = save_onnx(r, model, run.read_config(folder).data, out)
+        source = run.read_config(folder).data
+        off = save_onnx(r, model, "" if over_network(source) else source, out)
         shape = f"images uint8 [n,{r.data.size},{r.data.size},{r.data.channels}]"
         shape = f"rows float32 [n,{r.data.features}]" if r.takes_features else shape
         return f"{out}: {shape} -> features, cluster, distance; differs from torch by {off:.0e} at most"

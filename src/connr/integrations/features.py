@@ -1,12 +1,13 @@
 """The features that a loop's criterion clusters: the target network on the plain images, in the order of their indices."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from connr.training.features import evaluating
 
 
 def extract(
@@ -24,15 +25,3 @@ def extract(
     with evaluating(network), torch.no_grad():
         rows = [project((batch if isinstance(batch, Tensor) else batch[0]).to(device)).detach() for batch in batches]
     return torch.cat(rows)
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; after it every module is as it was, frozen ones too."""
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training

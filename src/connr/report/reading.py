@@ -10,6 +10,7 @@ from torch import Tensor
 
 from connr import recipe, run
 from connr.data import ImageSet, Skipped, open_for
+from connr.data.sources import over_network
 from connr.errors import InputError
 from connr.model import Assigned
 from connr.recipe import Recipe
@@ -71,6 +72,11 @@ def images_of(account: Account, data: str | None = None) -> ImageSet:
     path, given = account.folder.path, data or account.source
     if not given:
         raise InputError(f"{path} was fitted on arrays in memory; save them as an .npz and add it: connr report {path} DATA.")
+    if data is None and over_network(given):
+        raise InputError(
+            f"{path} was fitted on {given}, which comes over the network, and a run folder opens nothing there by itself; "
+            f"name it to have it opened: connr report {path} {given}."
+        )
     try:
         images = open_for(account.recipe, given, leave_out=path, cache=account.folder.cache)
     except InputError as fault:

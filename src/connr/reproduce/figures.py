@@ -47,7 +47,7 @@ def end_of_stage_1(cell: Cell, images: ImageSet) -> Moment:
     optimizer = experiment.optimizer_for(r, framework)
     checkpoint.load(checkpoint.after(cell.folder.checkpoints, r.t0), framework, optimizer, images.fingerprint())
     normalise = Augment(*images.statistics()).normalise
-    features = extract(framework.representation, images.images, normalise, torch.device("cpu"))
+    features = extract(framework.representation.eval(), images.images, normalise, torch.device("cpu"))
     clusters = kmeans(features, r.clusters or 2, restarts=r.kmeans.restarts, generator=stream(r.seed, "kmeans", r.t0))
     return Moment(r, features, clusters)
 

@@ -12,7 +12,7 @@ from connr.frameworks import Framework
 from connr.kmeans import Clusters, kmeans
 from connr.randomness import stream
 from connr.ranks import Ranks
-from connr.training.features import extract
+from connr.training.features import evaluating, extract
 from connr.training.plan import Plan
 
 
@@ -37,7 +37,8 @@ def cluster(framework: Framework, images: Rows, plan: Plan, epoch: int, device: 
     """
     n, split = len(images), plan.clustered or len(images)
     normalise, share = plan.stages[0].views.normalise, ranks.share(n - split)
-    features = extract(framework.representation, images, normalise, device, ranks.share(split))
+    with evaluating(framework.representation):
+        features = extract(framework.representation, images, normalise, device, ranks.share(split))
     if ranks.any(not bool(features.isfinite().all())):
         raise Diverged(
             f"the network gives features that are not finite after epoch {epoch}; "
@@ -54,7 +55,8 @@ def cluster(framework: Framework, images: Rows, plan: Plan, epoch: int, device: 
     )
     assignments = ranks.gather(own.assignments, total=split)
     if split < n:
-        rest = extract(framework.representation, images, normalise, device, slice(split + share.start, split + share.stop))
+        with evaluating(framework.representation):
+            rest = extract(framework.representation, images, normalise, device, slice(split + share.start, split + share.stop))
         others = ranks.gather(nearest(rest, own.centroids), total=n - split)
         assignments = torch.cat([assignments, others])
     return Clustered(own._replace(assignments=assignments), spread(features, split, ranks))

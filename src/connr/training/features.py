@@ -1,6 +1,7 @@
 """The features that are clustered: L2-normalised projections of the plain images, by the target network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float
@@ -20,18 +21,28 @@ def extract(
     share: slice = slice(None),
     at_a_time: int = AT_A_TIME,
 ) -> Float[Tensor, "n d"]:
-    """Features (n d) of un-augmented images, in float32 on `device`; the network's mode is left as it was.
+    """Features (n d) of un-augmented images, in float32 on `device`. Writes nothing to the network.
 
     Args:
-        representation: encoder and projector, on `device`.
+        representation: encoder and projector, on `device`, in evaluation mode: a finished model is, and a network that is
+            trained further is inside `evaluating`.
         images: (n ...) anywhere; moved to the device a few hundred at a time.
         normalise: some of the images -> what the network takes.
         share: of the images, that features are wanted of.
         at_a_time: images that the network is given together.
     """
-    was_training = representation.training
-    representation.eval()
     with torch.no_grad():
         rows = [representation(normalise(part.to(device))) for part in parts(images, at_a_time, share)]
-    representation.train(was_training)
     return on_sphere(torch.cat(rows))
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; after it every module has its own mode again, those in evaluation mode before too."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
