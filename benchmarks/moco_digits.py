@@ -1,9 +1,10 @@
 """MoCo v2 alone on the digits: temperature and epochs tuned on seeds 100-103; then, with and without ConNR, on seeds 0-4.
 
-python benchmarks/moco_digits.py [--out FOLDER] [--only tune | evaluate] [--picture FILE.png]
+python benchmarks/moco_digits.py [--seeds 5] [--out FOLDER] [--picture FILE.png]
 
-Every run is kept in --out. A run that is finished is not trained again, one that was interrupted is resumed. The setting with
-the highest mean ACC at the end of its tuning runs is taken; labels choose it, as they chose the other numbers of the recipe.
+Every run is kept in --out. A run that is finished is not trained again, one that was interrupted is resumed. Tuning is by
+successive halving: all 8 settings run on seed 100, the better 4 on 101, the better 2 of these on 102 and 103, and of those the
+one with the higher mean ACC at the end is taken. Labels choose it, as they chose the other numbers of the recipe `digits`.
 """
 
 import argparse
@@ -14,27 +15,32 @@ from typing import NamedTuple
 
 from connr import recipe, run
 from connr.data import ImageSet, open_images
+from connr.reproduce.tables import ALL, ALONE, ITSELF, Row
 from connr.run_folder import RunFolder
 
 TEMPERATURES = (0.1, 0.2, 0.5, 1.0)
 EPOCHS = (60, 110)
-TUNING, EVALUATION = range(100, 104), range(5)
-ALONE = "train.group_from=1"
+TUNING = range(100, 104)
+ROUNDS = ((100,), (101,), (102, 103))  # after each the better half goes on
+KINDS = {
+    "alone": Row("MoCo v2", ALONE),
+    "control": Row("MoCo v2, stage 2's learning rates", ITSELF + ALL),  # as the control row of Table 2
+    "connr": Row("MoCo v2 + ConNR"),
+}
 
 
 class Setting(NamedTuple):
-    """A temperature and a number of epochs; with ConNR in the last part of them, or MoCo v2 alone."""
+    """A temperature, a number of epochs, and a row of `KINDS`: what is trained in the last part of them."""
 
     temperature: float
     epochs: int
-    connr: bool = False
+    kind: str = "alone"
 
     def __str__(self) -> str:
-        return f"{'MoCo v2 + ConNR' if self.connr else 'MoCo v2'}, τ = {self.temperature}, {self.epochs} epochs"
+        return f"{KINDS[self.kind].name}, τ = {self.temperature}, {self.epochs} epochs"
 
     def folder(self, out: Path, seed: int) -> RunFolder:
-        kind = "connr" if self.connr else "alone"
-        return RunFolder(out / f"{kind}-{self.temperature}-{self.epochs}" / f"seed-{seed}")
+        return RunFolder(out / f"{self.kind}-{self.temperature}-{self.epochs}" / f"seed-{seed}")
 
     def train(self, images: ImageSet, out: Path, seed: int) -> None:
         """Trains one seed, unless it is done."""
@@ -42,7 +48,7 @@ class Setting(NamedTuple):
         if folder.assignments.is_file():
             return
         settings = [f"framework.temperature={self.temperature}", f"train.epochs={self.epochs}"]
-        r = recipe.load("digits-moco-connr", [*settings, *([] if self.connr else [ALONE])], seed=seed)
+        r = recipe.load("digits-moco-connr", [*settings, *KINDS[self.kind].settings], seed=seed)
         run.fit(r, images, folder, resume=folder.holds_a_run(), device="cpu")
         print(f"{self}, seed {seed}: ACC {100 * run.evaluate(folder)['acc']:.1f}", flush=True)
 
@@ -66,16 +72,17 @@ UNTUNED = Setting(0.1, 110)  # MoCo v2 as the recipe had it before
 GRID = [Setting(temperature, epochs) for temperature in TEMPERATURES for epochs in EPOCHS]
 
 
-def best(out: Path) -> Setting:
-    """The setting of the grid with the highest mean ACC over the tuning seeds.
-
-    Raises:
-        SystemExit: a tuning run is missing.
-    """
-    missing = [setting for setting in GRID if len(setting.scores(out, TUNING)) < len(TUNING)]
-    if missing:
-        raise SystemExit(f"{len(missing)} of {len(GRID)} settings are not tuned on all seeds: run --only tune first.")
-    return max(GRID, key=lambda setting: statistics.mean(setting.scores(out, TUNING)))
+def tune(images: ImageSet, out: Path) -> Setting:
+    """The setting with the highest mean ACC over the tuning seeds, by successive halving."""
+    left, seen = GRID, list[int]()
+    for number, seeds in enumerate(ROUNDS):
+        left = left[: len(GRID) // 2**number]
+        seen += seeds
+        for seed in seeds:
+            for setting in left:
+                setting.train(images, out, seed)
+        left = sorted(left, key=lambda setting: statistics.mean(setting.scores(out, seen)), reverse=True)
+    return left[0]
 
 
 def mean_and_std(values: list[float]) -> str:
@@ -96,11 +103,11 @@ def grid_table(out: Path) -> Iterator[str]:
         yield f"| τ = {setting.temperature}, {setting.epochs} epochs | {len(scores)} | {mean_and_std(scores)} | {highest} |"
 
 
-def result_table(out: Path, settings: list[Setting]) -> Iterator[str]:
-    yield f"| seeds {EVALUATION[0]}-{EVALUATION[-1]} | seeds | ACC | NMI | ARI |"
+def result_table(out: Path, settings: list[Setting], seeds: range) -> Iterator[str]:
+    yield f"| seeds {seeds[0]}-{seeds[-1]} | seeds | ACC | NMI | ARI |"
     yield "|---|---|---|---|---|"
     for setting in settings:
-        columns = [setting.scores(out, EVALUATION, measure) for measure in ("acc", "nmi", "ari")]
+        columns = [setting.scores(out, seeds, measure) for measure in ("acc", "nmi", "ari")]
         yield f"| {setting} | {len(columns[0])} | {' | '.join(map(mean_and_std, columns))} |"
 
 
@@ -119,7 +126,7 @@ def draw(out: Path, settings: list[Setting], seeds: range, picture: Path) -> Non
 
     figure = Figure(figsize=(6.4, 3.6), dpi=110, layout="constrained")
     axes = figure.subplots()
-    for setting, colour in zip(settings, ("#4477aa", "#ee6677", "#aa3377"), strict=False):
+    for setting, colour in zip(settings, ("#4477aa", "#ee6677", "#ccbb44", "#aa3377"), strict=False):
         curve = setting.curve(out, seeds)
         mean = [statistics.mean(values) for values in curve.values()]
         std = [statistics.stdev(values) if len(values) > 1 else 0.0 for values in curve.values()]
@@ -130,27 +137,26 @@ def draw(out: Path, settings: list[Setting], seeds: range, picture: Path) -> Non
     figure.savefig(picture)
 
 
+def parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--out", type=Path, default=Path("runs/moco-digits"))
+    options.add_argument("--seeds", type=int, default=5, help="of the evaluation, from 0")
+    options.add_argument("--picture", type=Path)
+    return options
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/moco-digits"))
-    parser.add_argument("--only", choices=("tune", "evaluate"))
-    parser.add_argument("--picture", type=Path)
-    arguments = parser.parse_args()
+    arguments = parser().parse_args()
     images = open_images("digits", size=8, channels=1)
     out = arguments.out
-    if arguments.only != "evaluate":
-        for seed in TUNING:
-            for setting in GRID:
-                setting.train(images, out, seed)
-    tuned = best(out)
-    shown = [UNTUNED, tuned, tuned._replace(connr=True)]
-    if arguments.only != "tune":
-        for seed in EVALUATION:
-            for setting in shown:
-                setting.train(images, out, seed)
-    print("\n".join(["", *grid_table(out), "", *result_table(out, shown), "", *curve_table(out, shown, EVALUATION)]))
+    tuned, seeds = tune(images, out), range(arguments.seeds)
+    shown = [UNTUNED, tuned, tuned._replace(kind="control"), tuned._replace(kind="connr")]
+    for seed in seeds:
+        for setting in shown:
+            setting.train(images, out, seed)
+    print("\n".join(["", *grid_table(out), "", *result_table(out, shown, seeds), "", *curve_table(out, shown, seeds)]))
     if arguments.picture:
-        draw(out, shown, EVALUATION, arguments.picture)
+        draw(out, shown, seeds, arguments.picture)
 
 
 if __name__ == "__main__":

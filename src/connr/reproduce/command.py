@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -11,36 +11,66 @@ from connr.data import ImageSet, Room, open_images
 from connr.data.hub import HUB
 from connr.data.named import NAMED, ROOT, named_in
 from connr.errors import InputError
+from connr.recipe import Recipe
 from connr.reproduce import figures, speed, summary
-from connr.reproduce.runner import Cell, cells, dry_run, reproduce
+from connr.reproduce.runner import Cell, Cost, Count, cells, count, measure, reproduce, stage_1_of
 from connr.reproduce.tables import TABLES
 from connr.run_folder import write_bytes, write_text
 from connr.training import Listener
 
-FIGURES = ("figure2", "figure4", "figure5")  # figure3 is a table of sweeps with a picture
+FIGURES = {"figure2": "cifar10", "figure4": "cifar10", "figure5": "imagenet10"}  # the paper's sets; figure3 is a table
 SPEED = "table3"
 Listeners = Callable[[Cell], AbstractContextManager[Listener]]
 
 
-def plan(what: str, data_set: str | None, seeds: int, out: Path) -> list[Cell]:
+def plan(what: str, data_set: str | None, seeds: int, out: Path, settings: tuple[str, ...] = ()) -> list[Cell]:
     """The runs of a table, or those that a figure is drawn from.
 
+    Args:
+        what: the table or figure.
+        data_set: the recipe whose data set it is made on; None for the data sets of the paper.
+        seeds: of each row, at least 1.
+        out: the run folders go below it.
+        settings: laid over every recipe, `a.b=value`; those of a row are laid over them.
+
     Raises:
-        InputError: there is no such table, figure or recipe.
+        InputError: there is no such table, figure or recipe, or a setting is wrong.
     """
     if what in TABLES:
-        return list(cells(what, (data_set,) if data_set else TABLES[what].data_sets, seeds, out / what))
+        return list(cells(what, (data_set,) if data_set else TABLES[what].data_sets, seeds, out / what, settings))
     if what in FIGURES:
-        of_table_2 = cells("table2", (data_set or "cifar10",), seeds, out / "table2")
+        of_table_2 = cells("table2", (data_set or FIGURES[what],), seeds, out / "table2", settings)
         return [cell for cell in of_table_2 if cell.row == TABLES["table2"].rows[-1]]
     raise InputError(f"{what!r} is not one of: {', '.join(sorted((*TABLES, *FIGURES, SPEED)))}.")
 
 
-def time_steps(command: str, data_set: str | None, rounds: int, out: Path, into: Path | None, device: str) -> str:
-    """Table 3, for one recipe or the paper's five; needs no images."""
+def check_data(what: str, todo: list[Cell], data: str | None) -> None:
+    """Refuses one DATA for several data sets.
+
+    Raises:
+        InputError: DATA is given, and `what` is made on more than one data set.
+    """
+    names = list(dict.fromkeys(cell.data_set for cell in todo))
+    if data is not None and len(names) > 1:
+        raise InputError(
+            f"{what} is made on {len(names)} data sets ({', '.join(names)}), and --data {data} is one: "
+            f"say which with --recipe NAME, or leave out --data and set {ROOT} to the folder of all."
+        )
+
+
+def speed_recipes(data_set: str | None, settings: tuple[str, ...] = ()) -> dict[str, Recipe]:
+    """The recipes of Table 3, by name: one, or the paper's five.
+
+    Raises:
+        InputError: there is no such recipe, or a setting is wrong.
+    """
+    return {name: recipe.load(name, settings) for name in ((data_set,) if data_set else speed.PAPER)}
+
+
+def time_steps(command: str, recipes: dict[str, Recipe], rounds: int, out: Path, into: Path | None, device: str) -> str:
+    """Table 3, for the recipes of `speed_recipes`; needs no images."""
     measured = {}
-    for name in (data_set,) if data_set else speed.PAPER:
-        r = recipe.load(name, clusters=None)
+    for name, r in recipes.items():
         measured[name] = speed.compare(r, rounds, experiment.fabric_for(r, device).device)
     where = summary.machine()
     section = speed.markdown(measured, command, f"torch {where['torch']}, {where['gpu'] or where['processor']}")
@@ -53,13 +83,27 @@ def time_steps(command: str, data_set: str | None, rounds: int, out: Path, into:
     return section
 
 
-def estimates(todo: list[Cell]) -> list[tuple[Cell, int, int, float, float]]:
-    """Of each row once: cell, images, steps, seconds here, seconds on a data-centre GPU."""
-    found = []
+def counts(todo: list[Cell]) -> list[tuple[Cell, Count]]:
+    """Of each row once: images, and steps a seed.
+
+    Raises:
+        InputError: a recipe does not say how many images its data set has.
+    """
+    return [(cell, count(cell)) for cell in todo if cell.seed == 0]
+
+
+def costs(todo: list[Cell]) -> Iterator[tuple[Cell, Cost]]:
+    """Of each row once: seconds a seed. Rows with the same stage 1 are measured once.
+
+    Raises:
+        InputError: a recipe does not say how many images its data set has.
+    """
+    known: dict[tuple[str, str], Cost] = {}
     for cell in (cell for cell in todo if cell.seed == 0):
-        guess = dry_run(cell, timed=True)
-        found.append((cell, guess.images, guess.steps, (guess.hours_here or 0) * 3600, guess.hours_gpu * 3600))
-    return found
+        key = cell.data_set, stage_1_of(cell.recipe)
+        if key not in known:
+            known[key] = measure(cell)
+        yield cell, known[key]
 
 
 def open_all(todo: list[Cell], data: str | None) -> dict[str, ImageSet]:
@@ -99,6 +143,7 @@ def carry_out(
     into: Path | None,
     device: str,
     ears: Listeners,
+    devices: int = 1,
 ) -> str:
     """Runs what is not done, writes results, and returns them as Markdown.
 
@@ -107,9 +152,9 @@ def carry_out(
         todo, images: from `plan` and `open_all`.
         out: results go to out/what.
         into: a Markdown document to put the section into as well.
-        device, ears: of the runs.
+        device, ears, devices: of the runs.
     """
-    found = reproduce(todo, images, device, ears)
+    found = reproduce(todo, images, device, ears, devices)
     place = out / what
     place.mkdir(parents=True, exist_ok=True)
     if what in TABLES:

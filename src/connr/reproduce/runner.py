@@ -5,6 +5,7 @@ from its checkpoint; `tests/test_run.py` shows that this changes nothing.
 """
 
 import re
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -16,64 +17,80 @@ import torch
 from connr import experiment, recipe, run
 from connr.data import ImageSet
 from connr.errors import InputError
-from connr.recipe import Recipe
-from connr.reproduce.tables import TABLES, Row
-from connr.run_folder import RunFolder
+from connr.recipe import Boundary, Contextual, Recipe
+from connr.reproduce.tables import Row, rows_of
+from connr.run_folder import RunFolder, differences
 from connr.training import Listener, checkpoint, update
 
 GPU_FLOPS = 60e12  # per second, what a data-centre GPU is assumed to sustain on these networks; an estimate, not a measurement
 
 
 class Cell(NamedTuple):
-    """A row on a data set at one seed: its recipe and its place."""
+    """A row on a data set at one seed: its recipe and its run folder.
+
+    Attributes:
+        settings: the user's, `a.b=value`, under those of the row.
+    """
 
     data_set: str
     row: Row
     seed: int
     recipe: Recipe
     folder: RunFolder
+    settings: tuple[str, ...] = ()
 
     @property
     def command(self) -> str:
         """The same run by hand; DATA stands for its images."""
-        settings = "".join(f" --set {setting}" for setting in settings_of(self.data_set, self.row))
-        return f"connr fit DATA --recipe {self.data_set}{self.row.recipe}{settings} --seed {self.seed}"
+        settings = (*self.settings, *settings_of(self.data_set, self.row, self.settings))
+        written = "".join(f" --set {shlex.quote(setting)}" for setting in settings)
+        return f"connr fit DATA --recipe {self.data_set}{self.row.recipe}{written} --seed {self.seed}"
 
 
-def settings_of(data_set: str, row: Row) -> list[str]:
-    """What a row lays over its recipe, with the recipe's own k and fraction filled in.
-
-    Raises:
-        InputError: there is no such recipe.
-    """
-    plain = recipe.load(data_set + row.recipe)
-    known = {"k": getattr(plain.group.neighbourhood, "k", 10), "fraction": getattr(plain.group.anchors, "fraction", 0.8)}
-    return [setting.format(**known) for setting in row.settings]
-
-
-def recipe_of(data_set: str, row: Row, seed: int) -> Recipe:
-    """The recipe of a row: the data set's, or the framework's on it, with the row's settings.
+def settings_of(data_set: str, row: Row, settings: tuple[str, ...] = ()) -> list[str]:
+    """The settings of a row, with the k and the fraction of its recipe and the user's settings filled in.
 
     Raises:
         InputError: there is no such recipe.
     """
-    return recipe.load(data_set + row.recipe, settings_of(data_set, row), seed=seed)
+    group = recipe.load(data_set + row.recipe, settings).group
+    k = getattr(group.neighbourhood, "k", Contextual(name="contextual").k)
+    fraction = getattr(group.anchors, "fraction", Boundary(name="boundary").fraction)
+    return [setting.format(k=k, fraction=fraction) for setting in row.settings]
 
 
-def cells(table: str, data_sets: tuple[str, ...], seeds: int, out: Path) -> Iterator[Cell]:
-    """Every run of a table, rows of one seed together; the last, whole row first: it trains stage 1 for the others."""
+def recipe_of(data_set: str, row: Row, seed: int, settings: tuple[str, ...] = ()) -> Recipe:
+    """The recipe of a row: the data set's, or the framework's on it, with the user's settings and then the row's.
+
+    Raises:
+        InputError: there is no such recipe.
+    """
+    return recipe.load(data_set + row.recipe, [*settings, *settings_of(data_set, row, settings)], seed=seed)
+
+
+def cells(table: str, data_sets: tuple[str, ...], seeds: int, out: Path, settings: tuple[str, ...] = ()) -> Iterator[Cell]:
+    """Every run of a table, rows of one seed together; the last, whole row first: it trains stage 1 for the others.
+
+    Rows whose recipes are equal have one run folder, so that they are trained once.
+    """
     for data_set in data_sets:
+        rows = rows_of(table, data_set)
+        both_stages = [row for row in rows if "train.group_from=1" not in row.settings]
         for seed in range(seeds):
-            both_stages = [row for row in TABLES[table].rows if "train.group_from=1" not in row.settings]
-            for row in (*reversed(both_stages), *(row for row in TABLES[table].rows if row not in both_stages)):
+            folder_of: dict[str, RunFolder] = {}
+            for row in (*reversed(both_stages), *(row for row in rows if row not in both_stages)):
+                r = recipe_of(data_set, row, seed, settings)
                 place = re.sub("[^a-z0-9]+", "-", row.name.lower())
-                yield Cell(
-                    data_set, row, seed, recipe_of(data_set, row, seed), RunFolder(out / data_set / place / f"seed-{seed}")
-                )
+                folder = folder_of.setdefault(r.to_yaml(), RunFolder(out / data_set / place / f"seed-{seed}"))
+                yield Cell(data_set, row, seed, r, folder, settings)
 
 
 def reproduce(
-    todo: list[Cell], images: dict[str, ImageSet], device: str, listener: Callable[[Cell], AbstractContextManager[Listener]]
+    todo: list[Cell],
+    images: dict[str, ImageSet],
+    device: str,
+    listener: Callable[[Cell], AbstractContextManager[Listener]],
+    devices: int = 1,
 ) -> dict[tuple[str, str], list[dict[str, float]]]:
     """Runs what is not done yet.
 
@@ -81,11 +98,17 @@ def reproduce(
         todo: from `cells`.
         images: by data set, labelled.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        listener: entered around each run, and told of its steps and epochs.
+        listener: entered around each run; it hears of the run's steps and epochs.
+        devices: processes that share each batch of a run, at least 1.
 
     Returns:
         Scores of every seed, with `seconds`, by (data set, row).
+
+    Raises:
+        InputError: a run folder holds a run of another recipe.
     """
+    for cell in todo:
+        _refuse_another_recipe(cell, len(images[cell.data_set]))
     found: dict[tuple[str, str], list[dict[str, float]]] = {}
     first_of: dict[tuple[str, int, str], Path] = {}  # stage 1 -> the checkpoint at its end
     for cell in todo:
@@ -99,6 +122,7 @@ def reproduce(
                     resume=cell.folder.holds_a_run(),
                     start_from=first_of.get(shared),
                     device=device,
+                    devices=devices,
                     listener=ears,
                 )
         end_of_stage_1 = checkpoint.after(cell.folder.checkpoints, cell.recipe.t0)
@@ -109,6 +133,18 @@ def reproduce(
     return found
 
 
+def _refuse_another_recipe(cell: Cell, n: int) -> None:
+    """A run of other settings in the same folder is not a result of this table."""
+    if not cell.folder.holds_a_run():
+        return
+    there, asked = recipe.load(str(cell.folder.recipe)), run.fitted_to(cell.recipe, n)
+    filled = {"size": asked.data.size or there.data.size, "features": asked.data.features or there.data.features}
+    asked = asked.model_copy(update={"data": asked.data.model_copy(update=filled), "description": there.description})
+    if asked != there:
+        differ = differences(there.to_yaml(), asked.to_yaml())
+        raise InputError(f"{cell.folder.path} holds a run of another recipe; give another --out, or delete it:\n{differ}")
+
+
 def stage_1_of(r: Recipe) -> str:
     """All of a recipe that stage 1 depends on, as text."""
     written = r.model_dump(mode="json")
@@ -116,17 +152,22 @@ def stage_1_of(r: Recipe) -> str:
     return str({key: value for key, value in written.items() if key not in {"group", "description"}})
 
 
-class Estimate(NamedTuple):
-    """What a cell would take: steps, and hours on this machine (None where not timed) and on one data-centre GPU."""
+class Count(NamedTuple):
+    """What one seed of a cell takes: images of its data set, and training steps."""
 
     images: int
     steps: int
-    hours_here: float | None
-    hours_gpu: float
 
 
-def dry_run(cell: Cell, timed: bool) -> Estimate:
-    """Counts the steps of a cell; counts the operations of one, and times it on made-up images of its size if `timed`.
+class Cost(NamedTuple):
+    """Seconds of one seed of a cell: on this machine, and estimated on one data-centre GPU."""
+
+    here: float
+    gpu: float
+
+
+def count(cell: Cell) -> Count:
+    """Images and steps of a cell, from its recipe alone: nothing is built, nothing runs.
 
     Raises:
         InputError: the recipe does not say how many images its data set has.
@@ -134,14 +175,23 @@ def dry_run(cell: Cell, timed: bool) -> Estimate:
     r = cell.recipe
     if r.data.images is None:
         raise InputError(f"the recipe for {cell.data_set} does not say how many images there are: set data.images.")
-    steps = r.data.images // r.train.batch_size * r.train.epochs
-    one = _one_step(r, small := 32)
-    flops = _operations(one) * r.train.batch_size / small
-    hours_here = None
-    if timed:
-        one()
-        hours_here = min(_seconds(one) for _ in range(3)) * r.train.batch_size / small * steps / 3600
-    return Estimate(r.data.images, steps, hours_here, flops / GPU_FLOPS * steps / 3600)
+    return Count(r.data.images, r.data.images // r.train.batch_size * r.train.epochs)
+
+
+def measure(cell: Cell, batch: int = 32) -> Cost:
+    """Times training steps of a cell's stage 1 here, and counts the operations of one.
+
+    Args:
+        cell: whose recipe; the images are made up, of its size.
+        batch: images in a timed step, at least 2; the time is scaled to the recipe's batch.
+
+    Raises:
+        InputError: the recipe does not say how many images its data set has.
+    """
+    steps, one = count(cell).steps, _one_step(cell.recipe, batch)
+    whole = steps * cell.recipe.train.batch_size / batch
+    flops = _operations(one)  # the first step, which is not timed
+    return Cost(min(_seconds(one) for _ in range(3)) * whole, flops * whole / GPU_FLOPS)
 
 
 def _one_step(r: Recipe, batch: int) -> Callable[[], Any]:
