@@ -1,6 +1,8 @@
 import json
 import shlex
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -12,7 +14,8 @@ from typer.testing import CliRunner
 from connr import experiment, recipe, run
 from connr.cli import app
 from connr.errors import InputError
-from connr.reproduce import TABLES, cells, command, count, figures, measure, reproduce, runner, speed, summary
+from connr.reproduce import TABLES, cells, command, count, figures, plan, runner, speed, summary
+from connr.reproduce.runner import measure, reproduce
 from connr.reproduce.tables import CONTROL, WHOLE
 from connr.training import Listener
 
@@ -30,7 +33,7 @@ def _small(tmp_path, monkeypatch):
     """A data set `small`, whose recipe is the digits' at a size for tests."""
     path = tmp_path / "small.yaml"
     path.write_text(recipe.load("digits", TINY).to_yaml())
-    monkeypatch.setattr(runner, "recipe_of", lambda data_set, row, seed, settings: small_recipe(path, row, seed, settings))
+    monkeypatch.setattr(plan, "recipe_of", lambda data_set, row, seed, settings: small_recipe(path, row, seed, settings))
 
 
 @pytest.fixture
@@ -78,7 +81,7 @@ def test_a_table_runs_once_resumes_and_shares_stage_1(small_table, few_digits, t
     [("-byol", 0), ("-ln", 2), ("-cnaffn", 3), ("-ln-obd", 4), ("-ln-obd-pr", 5), ("-cnaffn-obd", 6), ("", 7)],
 )
 def test_the_rows_of_table_2_are_the_recipes_of_their_names(ending, row):
-    written, made = recipe.load(f"cifar10{ending}"), runner.recipe_of("cifar10", TABLES["table2"].rows[row], 0)
+    written, made = recipe.load(f"cifar10{ending}"), plan.recipe_of("cifar10", TABLES["table2"].rows[row], 0)
     assert made.model_copy(update={"description": ""}) == written.model_copy(update={"description": ""})
 
 
@@ -111,6 +114,9 @@ def test_a_dry_run_prints_commands_images_and_steps_and_runs_nothing(tmp_path, m
         raise AssertionError("a dry run built a network")
 
     monkeypatch.setattr(experiment, "build", refuse)
+    asked = "from connr.cli import app; app(['reproduce', 'table1', '--dry-run'], standalone_mode=False)"
+    code = f"import sys; {asked}; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     settings = ["--set", "group.neighbourhood.k1=20", "--epochs", "10", "--seeds", "2"]
     shown = CliRunner().invoke(app, ["reproduce", "table1", "--dry-run", "--out", str(tmp_path / "out"), *settings])
     assert shown.exit_code == 0, shown.output
@@ -182,17 +188,17 @@ def test_a_table_shows_every_row_of_the_paper(table, rows):
 
 
 def test_figures_are_made_on_the_data_sets_of_the_paper(tmp_path):
-    made_on = {what: {cell.data_set for cell in command.plan(what, None, 1, tmp_path)} for what in command.FIGURES}
+    made_on = {what: {cell.data_set for cell in plan.of(what, None, 1, tmp_path)} for what in plan.FIGURES}
     assert made_on == {"figure2": {"cifar10"}, "figure4": {"cifar10"}, "figure5": {"imagenet10"}}
     swept: dict[str, set[str]] = {}
-    for cell in command.plan("figure3", None, 1, tmp_path):
+    for cell in plan.of("figure3", None, 1, tmp_path):
         swept.setdefault(cell.data_set, set()).add(cell.row.name.split(" = ")[0])
     assert swept == {"cifar10": {"BYOL", WHOLE, "fr0"}, "imagenet-dogs": {"BYOL", WHOLE, "k1, k2"}}
 
 
 @pytest.mark.parametrize("data_set", [None, "cifar10", "imagenet-dogs", "digits"])
 def test_no_recipe_of_figure_3_is_trained_twice(tmp_path, data_set):
-    todo = command.plan("figure3", data_set, 2, tmp_path)
+    todo = plan.of("figure3", data_set, 2, tmp_path)
     of_recipe: dict[tuple[str, str], set[str]] = {}
     for cell in todo:
         of_recipe.setdefault((cell.data_set, cell.recipe.to_yaml()), set()).add(str(cell.folder.path))
@@ -203,7 +209,7 @@ def test_no_recipe_of_figure_3_is_trained_twice(tmp_path, data_set):
 @pytest.mark.parametrize("what", ["figure2", "figure3", "figure4", "figure5"])
 @pytest.mark.usefixtures("_small")
 def test_figures_are_drawn_and_described(few_digits, tmp_path, what):
-    todo = command.plan(what, "small", 2, tmp_path, ("train.evaluate_every=5",))
+    todo = plan.of(what, "small", 2, tmp_path, ("train.evaluate_every=5",))
     section = command.carry_out(
         what, f"connr reproduce {what}", todo, {"small": few_digits}, tmp_path, None, "cpu", lambda _: Ears()
     )
@@ -232,11 +238,11 @@ def test_steps_are_timed_turn_about():
 
 def test_what_is_not_there_is_refused(tmp_path):
     with pytest.raises(InputError, match="'table9' is not one of: figure2, figure3"):
-        command.plan("table9", None, 1, tmp_path)
+        plan.of("table9", None, 1, tmp_path)
     with pytest.raises(InputError, match=r"the images of cifar10 are needed: add --recipe cifar10 --data"):
-        command.open_all(command.plan("table2", None, 1, tmp_path), None)
+        command.open_all(plan.of("table2", None, 1, tmp_path), None)
     with pytest.raises(InputError, match="'nothing-moco-connr' is neither"):
-        command.plan("table4", "nothing", 1, tmp_path)
+        plan.of("table4", "nothing", 1, tmp_path)
 
 
 @pytest.mark.parametrize("what", ["table1", "table4", "figure3"])
@@ -250,7 +256,7 @@ def test_one_data_for_several_data_sets_is_refused_before_it_is_read(tmp_path, w
 
 @pytest.mark.usefixtures("_small")
 def test_the_filter_of_the_figures_keeps_the_fraction_of_the_recipe(few_digits, tmp_path):
-    todo = command.plan("figure4", "small", 1, tmp_path, ("group.anchors.fraction=0.5",))
+    todo = plan.of("figure4", "small", 1, tmp_path, ("group.anchors.fraction=0.5",))
     command.carry_out("figure4", "connr", todo, {"small": few_digits}, tmp_path, None, "cpu", lambda _: Ears())
     moment = figures.end_of_stage_1(todo[0], few_digits)
     assert figures.off_boundary(moment, torch.arange(100)).sum().item() == pytest.approx(50, abs=2)

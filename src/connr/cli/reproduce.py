@@ -30,28 +30,32 @@ def reproduce(
     devices: Annotated[int, typer.Option(min=1, help="Processes that share each batch, one to a GPU.")] = 1,
 ) -> None:
     """Runs the rows of one of the paper's tables or draws a figure, with mean ± std beside the paper's numbers."""
-    from connr.report.progress import ProgressBar
-    from connr.reproduce import command
+    from connr.reproduce import plan
 
     laid = (*(settings or []), *([f"train.epochs={epochs}"] if epochs else []))
     line = " ".join(["connr reproduce", what, *(["--recipe", recipe] if recipe else [])])
     changed = "".join(f" --set {shlex.quote(setting)}" for setting in laid)
     screen = console()
-    if what == command.SPEED:
+    if what == plan.SPEED:
         if devices > 1:
             raise InputError(f"{what} times the steps of one process: leave out --devices {devices}.")
-        recipes = command.speed_recipes(recipe, laid)
+        recipes = plan.speed_recipes(recipe, laid)
         if dry or measure:
             for name, r in recipes.items():
                 screen.print(f"{name}: {STEPS_TIMED} steps of each stage are timed, batches of {r.train.batch_size}")
             return
+        from connr.reproduce import command
+
         typer.echo(command.time_steps(line + changed, recipes, STEPS_TIMED, out, into, device))
         return
-    todo = command.plan(what, recipe, seeds, out, laid)
-    command.check_data(what, todo, data)
+    todo = plan.of(what, recipe, seeds, out, laid)
+    plan.check_data(what, todo, data)
     if dry or measure:
         _print_plan(what, todo, seeds, measure)
         return
+
+    from connr.report.progress import ProgressBar
+    from connr.reproduce import command
 
     def listener(cell: Any) -> ProgressBar:
         screen.print(f"{cell.data_set}, {cell.row.name}, seed {cell.seed}", highlight=False)
@@ -66,11 +70,11 @@ def reproduce(
 
 def _print_plan(what: str, todo: list[Any], seeds: int, measure: bool) -> None:
     """A line a row, with the command of the same run by hand; with times where they are to be measured."""
-    from connr.report.progress import duration
-    from connr.reproduce import TABLES, command
+    from connr.reproduce import TABLES
+    from connr.reproduce.plan import counts
 
     screen = console()
-    for cell, (images, steps) in command.counts(todo):
+    for cell, (images, steps) in counts(todo):
         screen.print(f"{cell.data_set:14s} {cell.row.name}: {images:,} images, {steps:,} steps a seed, {seeds} seeds")
         screen.print(f"  {cell.command}", style="dim")
     for data_set in dict.fromkeys(cell.data_set for cell in todo):
@@ -79,6 +83,9 @@ def _print_plan(what: str, todo: list[Any], seeds: int, measure: bool) -> None:
     if not measure:
         screen.print("Add --measure to time a few steps of each row.")
         return
+    from connr.report.progress import duration
+    from connr.reproduce import command
+
     screen.print("Timing a few steps of each row: estimates, and poor ones on a busy machine.")
     for cell, (here, gpu) in command.costs(todo):
         row = f"{cell.data_set:14s} {cell.row.name}: about {duration(here)} here"

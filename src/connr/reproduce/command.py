@@ -6,69 +6,24 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from connr import experiment, recipe
+from connr import experiment
 from connr.data import ImageSet, Room, open_images
 from connr.data.hub import HUB
 from connr.data.named import NAMED, ROOT, named_in
 from connr.errors import InputError
 from connr.recipe import Recipe
 from connr.reproduce import figures, speed, summary
-from connr.reproduce.runner import Cell, Cost, Count, cells, count, measure, reproduce, stage_1_of
+from connr.reproduce.plan import SPEED, Cell, stage_1_of
+from connr.reproduce.runner import Cost, measure, reproduce
 from connr.reproduce.tables import TABLES
 from connr.run_folder import write_bytes, write_text
 from connr.training import Listener
 
-FIGURES = {"figure2": "cifar10", "figure4": "cifar10", "figure5": "imagenet10"}  # the paper's sets; figure3 is a table
-SPEED = "table3"
 Listeners = Callable[[Cell], AbstractContextManager[Listener]]
 
 
-def plan(what: str, data_set: str | None, seeds: int, out: Path, settings: tuple[str, ...] = ()) -> list[Cell]:
-    """The runs of a table, or those that a figure is drawn from.
-
-    Args:
-        what: the table or figure.
-        data_set: the recipe whose data set it is made on; None for the data sets of the paper.
-        seeds: of each row, at least 1.
-        out: the run folders go below it.
-        settings: laid over every recipe, `a.b=value`; those of a row are laid over them.
-
-    Raises:
-        InputError: there is no such table, figure or recipe, or a setting is wrong.
-    """
-    if what in TABLES:
-        return list(cells(what, (data_set,) if data_set else TABLES[what].data_sets, seeds, out / what, settings))
-    if what in FIGURES:
-        of_table_2 = cells("table2", (data_set or FIGURES[what],), seeds, out / "table2", settings)
-        return [cell for cell in of_table_2 if cell.row == TABLES["table2"].rows[-1]]
-    raise InputError(f"{what!r} is not one of: {', '.join(sorted((*TABLES, *FIGURES, SPEED)))}.")
-
-
-def check_data(what: str, todo: list[Cell], data: str | None) -> None:
-    """Refuses one DATA for several data sets.
-
-    Raises:
-        InputError: DATA is given, and `what` is made on more than one data set.
-    """
-    names = list(dict.fromkeys(cell.data_set for cell in todo))
-    if data is not None and len(names) > 1:
-        raise InputError(
-            f"{what} is made on {len(names)} data sets ({', '.join(names)}), and --data {data} is one: "
-            f"say which with --recipe NAME, or leave out --data and set {ROOT} to the folder of all."
-        )
-
-
-def speed_recipes(data_set: str | None, settings: tuple[str, ...] = ()) -> dict[str, Recipe]:
-    """The recipes of Table 3, by name: one, or the paper's five.
-
-    Raises:
-        InputError: there is no such recipe, or a setting is wrong.
-    """
-    return {name: recipe.load(name, settings) for name in ((data_set,) if data_set else speed.PAPER)}
-
-
 def time_steps(command: str, recipes: dict[str, Recipe], rounds: int, out: Path, into: Path | None, device: str) -> str:
-    """Table 3, for the recipes of `speed_recipes`; needs no images."""
+    """Table 3, for the recipes of `plan.speed_recipes`; needs no images."""
     measured = {}
     for name, r in recipes.items():
         measured[name] = speed.compare(r, rounds, experiment.fabric_for(r, device).device)
@@ -81,15 +36,6 @@ def time_steps(command: str, recipes: dict[str, Recipe], rounds: int, out: Path,
     if into:
         summary.put(section, into)
     return section
-
-
-def counts(todo: list[Cell]) -> list[tuple[Cell, Count]]:
-    """Of each row once: images, and steps a seed.
-
-    Raises:
-        InputError: a recipe does not say how many images its data set has.
-    """
-    return [(cell, count(cell)) for cell in todo if cell.seed == 0]
 
 
 def costs(todo: list[Cell]) -> Iterator[tuple[Cell, Cost]]:

@@ -17,7 +17,7 @@ from connr.kmeans import Clusters, kmeans
 from connr.neighbourhoods import contextual, local
 from connr.randomness import stream
 from connr.recipe import Boundary, Contextual, Recipe
-from connr.reproduce.runner import Cell
+from connr.reproduce.plan import Cell
 from connr.reproduce.tables import WHOLE
 from connr.training import checkpoint, extract
 

@@ -4,10 +4,8 @@ Rows that differ in stage 2 only have the same stage 1, step by step, so the fir
 from its checkpoint; `tests/test_run.py` shows that this changes nothing.
 """
 
-import re
-import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,72 +15,12 @@ import torch
 from connr import experiment, recipe, run
 from connr.data import ImageSet
 from connr.errors import InputError
-from connr.recipe import Boundary, Contextual, Recipe
-from connr.reproduce.tables import Row, rows_of
-from connr.run_folder import RunFolder, differences
+from connr.recipe import Recipe
+from connr.reproduce.plan import Cell, count, stage_1_of
+from connr.run_folder import differences
 from connr.training import Listener, checkpoint, update
 
 GPU_FLOPS = 60e12  # per second, what a data-centre GPU is assumed to sustain on these networks; an estimate, not a measurement
-
-
-class Cell(NamedTuple):
-    """A row on a data set at one seed: its recipe and its run folder.
-
-    Attributes:
-        settings: the user's, `a.b=value`, under those of the row.
-    """
-
-    data_set: str
-    row: Row
-    seed: int
-    recipe: Recipe
-    folder: RunFolder
-    settings: tuple[str, ...] = ()
-
-    @property
-    def command(self) -> str:
-        """The same run by hand; DATA stands for its images."""
-        settings = (*self.settings, *settings_of(self.data_set, self.row, self.settings))
-        written = "".join(f" --set {shlex.quote(setting)}" for setting in settings)
-        return f"connr fit DATA --recipe {self.data_set}{self.row.recipe}{written} --seed {self.seed}"
-
-
-def settings_of(data_set: str, row: Row, settings: tuple[str, ...] = ()) -> list[str]:
-    """The settings of a row, with the k and the fraction of its recipe and the user's settings filled in.
-
-    Raises:
-        InputError: there is no such recipe.
-    """
-    group = recipe.load(data_set + row.recipe, settings).group
-    k = getattr(group.neighbourhood, "k", Contextual(name="contextual").k)
-    fraction = getattr(group.anchors, "fraction", Boundary(name="boundary").fraction)
-    return [setting.format(k=k, fraction=fraction) for setting in row.settings]
-
-
-def recipe_of(data_set: str, row: Row, seed: int, settings: tuple[str, ...] = ()) -> Recipe:
-    """The recipe of a row: the data set's, or the framework's on it, with the user's settings and then the row's.
-
-    Raises:
-        InputError: there is no such recipe.
-    """
-    return recipe.load(data_set + row.recipe, [*settings, *settings_of(data_set, row, settings)], seed=seed)
-
-
-def cells(table: str, data_sets: tuple[str, ...], seeds: int, out: Path, settings: tuple[str, ...] = ()) -> Iterator[Cell]:
-    """Every run of a table, rows of one seed together; the last, whole row first: it trains stage 1 for the others.
-
-    Rows whose recipes are equal have one run folder, so that they are trained once.
-    """
-    for data_set in data_sets:
-        rows = rows_of(table, data_set)
-        both_stages = [row for row in rows if "train.group_from=1" not in row.settings]
-        for seed in range(seeds):
-            folder_of: dict[str, RunFolder] = {}
-            for row in (*reversed(both_stages), *(row for row in rows if row not in both_stages)):
-                r = recipe_of(data_set, row, seed, settings)
-                place = re.sub("[^a-z0-9]+", "-", row.name.lower())
-                folder = folder_of.setdefault(r.to_yaml(), RunFolder(out / data_set / place / f"seed-{seed}"))
-                yield Cell(data_set, row, seed, r, folder, settings)
 
 
 def reproduce(
@@ -145,37 +83,11 @@ def _refuse_another_recipe(cell: Cell, n: int) -> None:
         raise InputError(f"{cell.folder.path} holds a run of another recipe; give another --out, or delete it:\n{differ}")
 
 
-def stage_1_of(r: Recipe) -> str:
-    """All of a recipe that stage 1 depends on, as text."""
-    written = r.model_dump(mode="json")
-    written["train"] = {key: value for key, value in written["train"].items() if key != "group_from"}
-    return str({key: value for key, value in written.items() if key not in {"group", "description"}})
-
-
-class Count(NamedTuple):
-    """What one seed of a cell takes: images of its data set, and training steps."""
-
-    images: int
-    steps: int
-
-
 class Cost(NamedTuple):
     """Seconds of one seed of a cell: on this machine, and estimated on one data-centre GPU."""
 
     here: float
     gpu: float
-
-
-def count(cell: Cell) -> Count:
-    """Images and steps of a cell, from its recipe alone: nothing is built, nothing runs.
-
-    Raises:
-        InputError: the recipe does not say how many images its data set has.
-    """
-    r = cell.recipe
-    if r.data.images is None:
-        raise InputError(f"the recipe for {cell.data_set} does not say how many images there are: set data.images.")
-    return Count(r.data.images, r.data.images // r.train.batch_size * r.train.epochs)
 
 
 def measure(cell: Cell, batch: int = 32) -> Cost:
