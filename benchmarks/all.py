@@ -10,6 +10,7 @@ import argparse
 import importlib.metadata
 import json
 import math
+import operator
 import os
 import platform
 import statistics
@@ -25,14 +26,39 @@ HERE = Path(__file__).parent
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "faiss-cpu", "lightly", "kornia", "pillow")
 
 
+class Target(NamedTuple):
+    """A bound on a number, as `relation bound unit`: `≥ 5× scikit-learn`."""
+
+    relation: str
+    bound: float
+    unit: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.relation} {self.bound:g}{self.unit}"
+
+    def met(self, value: float) -> bool:
+        return {"≥": operator.ge, "≤": operator.le, ">": operator.gt}[self.relation](value, self.bound)
+
+
 class Line(NamedTuple):
-    """A row of the page. `met`: None where there is no target; `why` is told where it is missed."""
+    """A row of the page: a figure in words, and where there is a target, the number that it bounds.
+
+    Attributes:
+        what, figure: the first two columns.
+        value, target: the number and its bound; both None where there is none.
+        why: the reason, printed where the target is missed.
+    """
 
     what: str
     figure: str
-    target: str = ""
-    met: bool | None = None
+    value: float | None = None
+    target: Target | None = None
     why: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        """Computed from value and target; None where there is no target."""
+        return None if self.target is None or self.value is None else self.target.met(self.value)
 
 
 class Benchmark(NamedTuple):
@@ -56,15 +82,15 @@ def of_step(found: dict[str, Any]) -> Iterator[Line]:
     yield Line(f"{name}: a ConNR step", f"{seconds['ConNR']:.2f} s; lightly's BYOL {seconds['lightly']:.2f} s")
     ahead = ratios["lightly / BYOL"]
     why = "both spend nearly all of it in the same convolutions"
-    yield Line(
-        "lightly's step over our BYOL step", f"{ahead['median']:.2f} {spread(ahead['all'])}", "> 1", ahead["median"] > 1, why
-    )
+    figure = f"{ahead['median']:.2f} {spread(ahead['all'])}"
+    yield Line("lightly's step over our BYOL step", figure, ahead["median"], Target(">", 1), why)
     beside = found["beside_the_encoders"]
     why = "a step is short at this precision and the heads, 4,096 wide, are a larger part of it"
-    yield Line("all beside the encoders' passes", f"{100 * beside:.1f} % of a ConNR step", "≤ 5 %", beside <= 0.05, why)
+    figure = f"{100 * beside:.1f} % of a ConNR step"
+    yield Line("all beside the encoders' passes", figure, 100 * beside, Target("≤", 5, " %"), why)
     more, parts = ratios["ConNR / BYOL"], found["connr_over_byol"]
     figure = f"{100 * parts:.2f} % by its parts, {100 * (more['median'] - 1):.1f} % by difference {spread(more['all'], 3)}"
-    yield Line("ConNR over BYOL", figure, "≤ 1 %", parts <= 0.01, "the encoder of this step is small")
+    yield Line("ConNR over BYOL", figure, 100 * parts, Target("≤", 1, " %"), "the encoder of this step is small")
     bare = ratios["ConNR / bare"]
     yield Line(
         "ConNR step over the bare encoder, forward and backward",
@@ -76,16 +102,15 @@ def of_step(found: dict[str, Any]) -> Iterator[Line]:
 
 
 def of_contextual(found: list[dict[str, Any]]) -> Iterator[Line]:
-    targets = {256: (1, "never slower"), 4096: (10, "≥ 10×")}
+    targets = {256: Target("≥", 1, "×"), 4096: Target("≥", 10, "×")}
     for row in found:
         faster = row["dense"]["times_faster"]
         figure = f"{row['milliseconds']:.1f} ms; {faster:.1f}× the dense {spread(row['dense']['all'], 1)}"
         if "re-ranking" in row:
             figure += f"; {row['re-ranking']['times_faster']:.0f}× re-ranking"
         figure += f"; {row['sets_that_differ']} sets differ"
-        least, target = targets.get(row["n"], (None, ""))
         why = "at this size both are dense products" if row["n"] < 900 else "fewer products are saved on this machine"
-        yield Line(f"{row['n']:,} images", figure, target, None if least is None else faster >= least, why)
+        yield Line(f"{row['n']:,} images", figure, faster, targets.get(row["n"]), why)
 
 
 def of_neighbours(found: list[dict[str, Any]]) -> Iterator[Line]:
@@ -97,9 +122,10 @@ def of_neighbours(found: list[dict[str, Any]]) -> Iterator[Line]:
         figure += f"{row['faiss']['seconds']:.1f} s {spread(row['all'])}"
         held = row["n"] <= 60_000
         why = "hubs: some images are neighbours of hundreds, which makes the sparse products long"
-        yield Line(name, figure, "≤ 2× faiss" if held else "", row["over_faiss"] <= 2 if held else None, why)
+        yield Line(name, figure, row["over_faiss"], Target("≤", 2, "× faiss") if held else None, why)
         figure = f"{row['gib']:.2f} GiB; a process that only makes the features {row['gib_of_the_features_alone']:.2f} GiB"
-        yield Line(f"{name}: memory", figure, "≤ 1.5 GiB" if held else "", row["gib"] <= 1.5 if held else None, "")
+        why = "beside the features it holds the relations of all images"
+        yield Line(f"{name}: memory", figure, row["gib"], Target("≤", 1.5, " GiB") if held else None, why)
     for kind in {row["kind"]: None for row in found}:
         rows = [row for row in found if row["kind"] == kind]
         if len(rows) > 1:
@@ -125,10 +151,9 @@ def of_kmeans(found: list[dict[str, Any]]) -> Iterator[Line]:
             f"inertia × {row[peer]['inertia_ratio']:.4f}"
             for peer in ("scikit-learn", "faiss")
         )
-        target = "≥ 5× scikit-learn" if row["n"] >= 60_000 else ""
-        met = row["scikit-learn"]["times_faster"] >= 5 if target else None
-        why = "it is bound by the product of points and centroids"
-        yield Line(f"{row['n']:,} × {row['d']}, {row['k']} clusters", f"{row['seconds']:.2f} s; {peers}", target, met, why)
+        target = Target("≥", 5, "× scikit-learn") if row["n"] >= 60_000 else None
+        faster, why = row["scikit-learn"]["times_faster"], "it is bound by the product of points and centroids"
+        yield Line(f"{row['n']:,} × {row['d']}, {row['k']} clusters", f"{row['seconds']:.2f} s; {peers}", faster, target, why)
 
 
 def of_predict(found: list[dict[str, Any]]) -> Iterator[Line]:
@@ -145,10 +170,10 @@ def of_augment(found: dict[str, Any]) -> Iterator[Line]:
     faster = rates["connr"] / rates["pillow"]
     why = "resizing and colour take the memory bandwidth that there is"
     yield Line("views of 32 px per second, batch 256", rates_told)
-    yield Line("over Pillow with torchvision's classes, one process", f"{faster:.1f}×", "≥ 8×", faster >= 8, why)
+    yield Line("over Pillow with torchvision's classes, one process", f"{faster:.1f}×", faster, Target("≥", 8, "×"), why)
     if compiled := rates.get("connr_compiled"):
         faster = compiled / rates["pillow"]
-        yield Line("the same with `torch.compile`", f"{faster:.1f}×", "≥ 15×", faster >= 15, why)
+        yield Line("the same with `torch.compile`", f"{faster:.1f}×", faster, Target("≥", 15, "×"), why)
 
 
 def of_augment_by_batch(found: list[dict[str, Any]]) -> Iterator[Line]:
@@ -161,9 +186,8 @@ def of_augment_by_batch(found: list[dict[str, Any]]) -> Iterator[Line]:
         figure = ", ".join(f"batch {batch}: {1e6 * cost:,.0f}" for batch, cost in costs.items())
         if least != max(costs):
             figure += f"; {max(costs)} over {least}: {statistics.median(over):.2f}× {spread(over)}"
-        target, met = "the largest ≤ 1.05× the least", statistics.median(over) <= 1.05
-        why = "views that no cache holds are written at the speed of memory"
-        yield Line(f"µs a view of {size} px", figure, target, met, why)
+        target, why = Target("≤", 1.05, "× the least"), "views that no cache holds are written at the speed of memory"
+        yield Line(f"µs a view of {size} px, the largest batch", figure, statistics.median(over), target, why)
 
 
 def of_decode(found: list[dict[str, Any]]) -> Iterator[Line]:
@@ -175,14 +199,14 @@ def of_decode(found: list[dict[str, Any]]) -> Iterator[Line]:
             f"{statistics.median(faster):.2f}× {spread(faster)}; {row['grey_levels_apart']:.1f} grey levels apart"
         )
         why = "both decode by libjpeg-turbo on every core"
-        yield Line(name, figure, "≥ 1×", statistics.median(faster) >= 1, why)
+        yield Line(name, figure, statistics.median(faster), Target("≥", 1, "×"), why)
 
 
 def of_fuzz(found: dict[str, Any]) -> Iterator[Line]:
     read = found["reasons"]["read"]
     figure = f"{read:,} read, {sum(found['reasons'].values()) - read:,} left out with a reason; {found['seconds']:.0f} s"
     name = f"{found['files']:,} files, {found['mutated']:,} of them mutated"
-    yield Line(name, figure, "each counted once", not found["wrong"], "; ".join(found["wrong"]))
+    yield Line(name, figure, len(found["wrong"]), Target("≤", 0, " faults"), "; ".join(found["wrong"]))
 
 
 def of_digits(found: dict[str, dict[str, tuple[float, float]]]) -> Iterator[Line]:
@@ -345,7 +369,7 @@ def page(results: dict[str, dict[str, Any]]) -> str:
     ]
     if not results:
         return "\n".join([*lines, "Not run yet on this commit.", ""])
-    missed = []
+    missed, held, free = [], 0, 0
     for name, benchmark in BENCHMARKS.items():
         if name not in results:
             continue
@@ -358,14 +382,19 @@ def page(results: dict[str, dict[str, Any]]) -> str:
             "",
         ]
         lines += ["| what | found | target | |", "|---|---|---|---|"]
-        lines += [f"| {line.what} | {line.figure} | {line.target} | {MARKS[line.met]} |" for line in told]
+        lines += [f"| {line.what} | {line.figure} | {line.target or ''} | {MARKS[line.met]} |" for line in told]
         lines += [""]
         missed += [
             f"- {benchmark.title}, {line.what}: {line.figure} (target {line.target}); {line.why}."
             for line in told
             if line.met is False
         ]
-    lines += ["## What was missed", "", *(missed or ["Nothing."]), "", "## Where", ""]
+        held += sum(line.met is not None for line in told)
+        free += sum(line.met is None for line in told)
+    not_run = [benchmark.title for name, benchmark in BENCHMARKS.items() if name not in results]
+    sums = f"Figures with a target: {held}, of which missed: {len(missed)}. Figures without: {free}."
+    lines += ["## What was missed", "", sums + (f" Not run: {', '.join(not_run)}." if not_run else ""), ""]
+    lines += [*missed, *([""] if missed else []), "## Where", ""]
     places: dict[str, list[str]] = {}
     for name, result in results.items():
         versions = ", ".join(f"{package} {version}" for package, version in result["versions"].items())

@@ -67,8 +67,15 @@ def test_a_missed_target_is_named_with_its_reason():
     assert "| 4,096 images | 200.0 ms; 7.0× the dense (6.0–8.0); 0 sets differ | ≥ 10× | **missed** |" in missed
     assert "- Contextual neighbours of a batch, 4,096 images: 200.0 ms" in missed
     met = names["page"]({"contextual": {**result, "found": [{**row, "dense": {"times_faster": 17.0, "all": [17.0]}}]}})
+    assert "Figures with a target: 1, of which missed: 1. Figures without: 0. Not run: A training step, " in missed
     assert "**missed**" not in met
-    assert "Nothing." in met
+    assert "Figures with a target: 1, of which missed: 0. Figures without: 0." in met
+
+
+def test_the_committed_page_is_what_its_figures_and_targets_make():
+    results = json.loads((ALL.parent.parent / "docs" / "benchmarks.json").read_text(encoding="utf-8"))
+    committed = (ALL.parent.parent / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert committed == runpy.run_path(str(ALL))["page"](results)
 
 
 def test_a_page_of_nothing_claims_nothing():

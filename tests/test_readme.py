@@ -3,6 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from connr import experiment  # noqa: F401 - imports every framework
+from connr.frameworks.framework import Framework
+
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
 
@@ -24,3 +27,16 @@ def test_the_map_of_the_readme_names_what_is_there():
     named = {word.rstrip("/") for word in re.findall(r"^  ([\w./*]+)", block, re.MULTILINE)}
     there = {path.name for path in root.iterdir() if not path.name.startswith(("__", "py.typed"))}
     assert {name.split("/")[0] for name in named} == there
+
+
+def test_readme_and_architecture_name_every_framework():
+    root = Path(__file__).parent.parent
+    frameworks = [path.stem for path in (root / "src" / "connr" / "frameworks").glob("*.py") if path.stem != "__init__"]
+    line = re.search(r"^  frameworks/ .*", README, re.MULTILINE)
+    assert line
+    assert [name for name in frameworks if not re.search(rf"\b{name}\b", line[0])] == []
+    row = re.search(r"^\| framework \|.*", (root / "ARCHITECTURE.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert row
+    ours = {kind.__name__ for kind in Framework.__subclasses__() if kind.__module__.startswith("connr.")}
+    assert len(ours) >= 3
+    assert [name for name in ours if f"`{name}`" not in row[0]] == []

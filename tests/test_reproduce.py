@@ -1,15 +1,22 @@
 import json
 import shlex
+import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
 from conftest import TINY
 from PIL import Image
 from test_docs_run import read_by_typer
+from typer.testing import CliRunner
 
-from connr import recipe
+from connr import experiment, recipe, run
+from connr.cli import app
 from connr.errors import InputError
-from connr.reproduce import TABLES, cells, command, dry_run, figures, reproduce, runner, speed, summary
+from connr.reproduce import TABLES, cells, command, count, figures, plan, runner, speed, summary
+from connr.reproduce.runner import measure, reproduce
+from connr.reproduce.tables import CONTROL, WHOLE
 from connr.training import Listener
 
 
@@ -26,7 +33,7 @@ def _small(tmp_path, monkeypatch):
     """A data set `small`, whose recipe is the digits' at a size for tests."""
     path = tmp_path / "small.yaml"
     path.write_text(recipe.load("digits", TINY).to_yaml())
-    monkeypatch.setattr(runner, "recipe_of", lambda data_set, row, seed: small_recipe(path, row, seed))
+    monkeypatch.setattr(plan, "recipe_of", lambda data_set, row, seed, settings: small_recipe(path, row, seed, settings))
 
 
 @pytest.fixture
@@ -34,8 +41,8 @@ def small_table(_small, tmp_path):
     return list(cells("table2", ("small",), 2, tmp_path / "out"))
 
 
-def small_recipe(path, row, seed):
-    return recipe.load(str(path), [setting.format(k=5, fraction=0.8) for setting in row.settings], seed=seed)
+def small_recipe(path, row, seed, settings=()):
+    return recipe.load(str(path), [*settings, *(setting.format(k=5, fraction=0.8) for setting in row.settings)], seed=seed)
 
 
 def test_a_table_runs_once_resumes_and_shares_stage_1(small_table, few_digits, tmp_path):
@@ -45,16 +52,16 @@ def test_a_table_runs_once_resumes_and_shares_stage_1(small_table, few_digits, t
         trained.append((cell.row.name, cell.seed))
         return Ears()
 
-    first = reproduce(small_table[:7], {"small": few_digits}, "cpu", listener)
-    assert len(trained) == 7
+    first = reproduce(small_table[:8], {"small": few_digits}, "cpu", listener)
+    assert len(trained) == 8
     small_table[3].folder.assignments.unlink()  # as if it had been interrupted
     again = reproduce(small_table, {"small": few_digits}, "cpu", listener)
-    assert trained[7:] == [(small_table[3].row.name, 0)] + [(cell.row.name, 1) for cell in small_table[7:]]
+    assert trained[8:] == [(small_table[3].row.name, 0)] + [(cell.row.name, 1) for cell in small_table[8:]]
     for key, seeds in first.items():
         assert again[key][0] == pytest.approx(seeds[0])
-    stages = [[json.loads(line)["epoch"] for line in cell.folder.events.read_text().splitlines()] for cell in small_table[7:]]
+    stages = [[json.loads(line)["epoch"] for line in cell.folder.events.read_text().splitlines()] for cell in small_table[8:]]
     assert stages[0] == [1, 2, 3, 4, 5]
-    assert stages[1:] == [[4, 5]] * 6
+    assert stages[1:] == [[4, 5]] * 7
 
     result = summary.summarise("table2", again)
     assert [row["row"] for row in result["rows"]] == [row.name for row in TABLES["table2"].rows]
@@ -71,10 +78,10 @@ def test_a_table_runs_once_resumes_and_shares_stage_1(small_table, few_digits, t
 
 @pytest.mark.parametrize(
     ("ending", "row"),
-    [("-byol", 0), ("-ln", 1), ("-cnaffn", 2), ("-ln-obd", 3), ("-ln-obd-pr", 4), ("-cnaffn-obd", 5), ("", 6)],
+    [("-byol", 0), ("-ln", 2), ("-cnaffn", 3), ("-ln-obd", 4), ("-ln-obd-pr", 5), ("-cnaffn-obd", 6), ("", 7)],
 )
 def test_the_rows_of_table_2_are_the_recipes_of_their_names(ending, row):
-    written, made = recipe.load(f"cifar10{ending}"), runner.recipe_of("cifar10", TABLES["table2"].rows[row], 0)
+    written, made = recipe.load(f"cifar10{ending}"), plan.recipe_of("cifar10", TABLES["table2"].rows[row], 0)
     assert made.model_copy(update={"description": ""}) == written.model_copy(update={"description": ""})
 
 
@@ -85,33 +92,135 @@ def test_every_row_at_full_size_has_a_recipe_and_a_paper_score(table, tmp_path):
     assert len({cell.folder.path for cell in todo}) == len(todo)
     for cell in todo:
         assert cell.recipe.data.images
-        assert cell.row.paper[cell.data_set]
+        assert cell.row.name == CONTROL or TABLES[table].paper[cell.row.name][cell.data_set]
         by_hand = read_by_typer(shlex.split(cell.command)[1:]).params
         assert recipe.load(by_hand["recipe"], by_hand["settings"] or [], seed=by_hand["seed"]) == cell.recipe
 
 
-def test_the_cost_of_a_row_is_counted(tmp_path):
+def test_the_cost_of_a_row_is_counted_and_measured(tmp_path):
     cell = next(cells("table2", ("cifar10",), 1, tmp_path))
-    guess = dry_run(cell, timed=False)
-    assert (guess.images, guess.steps, guess.hours_here) == (60000, 234_000, None)
+    assert count(cell) == (60000, 234_000)
     # ResNet-18 with the small-image stem: 0.56 G multiply-adds an image; 2 views forward and back, 2 by the target
-    operations = guess.hours_gpu * 3600 * runner.GPU_FLOPS / guess.steps / 256
-    assert operations == pytest.approx(2 * 0.557e9 * (2 * 3 + 2), rel=0.05)
+    cost = measure(cell, batch=2)
+    assert cost.gpu * runner.GPU_FLOPS / 234_000 / 256 == pytest.approx(2 * 0.557e9 * (2 * 3 + 2), rel=0.05)
+    assert cost.here > 0
     bare = cell._replace(recipe=recipe.load("photos", clusters=3))
     with pytest.raises(InputError, match=r"set data\.images"):
-        dry_run(bare, timed=False)
+        count(bare)
+
+
+def test_a_dry_run_prints_commands_images_and_steps_and_runs_nothing(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("a dry run built a network")
+
+    monkeypatch.setattr(experiment, "build", refuse)
+    asked = "from connr.cli import app; app(['reproduce', 'table1', '--dry-run'], standalone_mode=False)"
+    code = f"import sys; {asked}; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    settings = ["--set", "group.neighbourhood.k1=20", "--epochs", "10", "--seeds", "2"]
+    shown = CliRunner().invoke(app, ["reproduce", "table1", "--dry-run", "--out", str(tmp_path / "out"), *settings])
+    assert shown.exit_code == 0, shown.output
+    for name, images in (("cifar10", 60_000), ("stl10", 113_000), ("imagenet-dogs", 19_500)):
+        steps = images // 256 * 10
+        for row in ("BYOL", "ConNR"):
+            assert f"{name:14s} {row}: {images:,} images, {steps:,} steps a seed, 2 seeds" in shown.output
+        laid = "--set group.neighbourhood.k1=20 --set train.epochs=10"
+        assert f"connr fit DATA --recipe {name} {laid} --set train.group_from=1 --seed 0" in shown.output
+    assert "not run here, the paper's numbers are printed: IIC, DCCM, PICA" in shown.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_settings_reach_every_row_and_a_row_wins_over_them(tmp_path):
+    laid = ("group.neighbourhood.k=7", "group.anchors.fraction=0.6", "train.group_from=0.5", "train.epochs=20")
+    todo = {cell.row.name: cell for cell in cells("table2", ("digits",), 1, tmp_path, laid)}
+    assert {cell.recipe.train.epochs for cell in todo.values()} == {20}
+    assert todo["InC"].recipe.t0 == 20
+    assert todo["LN"].recipe.t0 == 10
+    assert todo["LN"].recipe.group.neighbourhood.k == 7
+    assert todo["LN + OBD"].recipe.group.anchors.final == 0.6
+    for cell in todo.values():
+        by_hand = read_by_typer(shlex.split(cell.command)[1:]).params
+        assert recipe.load(by_hand["recipe"], by_hand["settings"], seed=by_hand["seed"]) == cell.recipe
+
+
+def test_runs_of_other_settings_are_not_taken_for_results(small_table, few_digits, tmp_path):
+    reproduce(small_table[:1], {"small": few_digits}, "cpu", lambda _: Ears())
+    other = list(cells("table2", ("small",), 1, tmp_path / "out", ("train.weight_decay=0.1",)))
+    with pytest.raises(InputError, match=r"seed-0 holds a run of another recipe; give another --out(.|\n)*\+ .*0\.1"):
+        reproduce(other, {"small": few_digits}, "cpu", lambda _: Ears())
+
+
+def test_reproduce_shares_batches_between_processes(small_table, few_digits):
+    one = small_table[:1]
+    alone = reproduce(one, {"small": few_digits}, "cpu", lambda _: Ears())
+    shutil.rmtree(one[0].folder.path)
+    both = reproduce(one, {"small": few_digits}, "cpu", lambda _: Ears(), devices=2)
+    assert both.keys() == alone.keys()
+    assert [record["epoch"] for record in run.history(one[0].folder)] == [1, 2, 3, 4, 5]
+
+
+def test_the_control_of_table_2_differs_from_the_whole_method_in_neighbourhood_and_anchors_only(tmp_path):
+    todo = {cell.row.name: cell.recipe for cell in cells("table2", ("cifar10",), 1, tmp_path)}
+    control, whole, alone = todo[CONTROL], todo["CnAffN + OBD + PR"], todo["InC"]
+    assert (control.group.neighbourhood.name, control.group.anchors.name) == ("itself", "all")
+    same = {"neighbourhood": whole.group.neighbourhood, "anchors": whole.group.anchors}
+    assert control.model_copy(update={"group": control.group.model_copy(update=same)}) == whole
+    assert control.group.crop_scale == (0.45, 1)
+    assert control.group.lr_factors.encoder == 0.1
+    assert (control.t0, alone.t0) == (800, 1000)
+
+
+@pytest.mark.parametrize(("table", "rows"), [("table1", 15), ("table5", 8)])
+def test_a_table_shows_every_row_of_the_paper(table, rows):
+    data_set = TABLES[table].data_sets[0]
+    scores = {"nmi": 0.5, "acc": 0.5, "ari": 0.5, "n": 100, "seconds": 1.0}
+    result = summary.summarise(table, {(data_set, row.name): [scores, scores] for row in TABLES[table].rows})
+    shown = [line for line in summary.markdown(result, "connr").splitlines() if line.startswith(f"| {data_set}")]
+    assert len(shown) == rows == len(TABLES[table].paper)
+    assert sum("not run here" in line for line in shown) == rows - 2
+    assert json.dumps(result)
+    if table == "table1":
+        assert "| cifar10 | TCL | not run here | | | | 81.9 / 88.7 / 78.0 | |" in shown
+        assert "| cifar10 (100) | ConNR | 2 | 50.0 ± 0.0 | 50.0 ± 0.0 | 50.0 ± 0.0 | 86.7 / 93.2 / 86.1 | 1 |" in shown
+        on_20 = summary.markdown(summary.summarise(table, {("cifar20", "BYOL"): [scores]}), "connr")
+        assert "| cifar20 | IIC | not run here | | | | — / 25.7 / — | |" in on_20
+        assert "not run here" not in summary.markdown(summary.summarise(table, {("digits", "BYOL"): [scores]}), "connr")
+
+
+def test_figures_are_made_on_the_data_sets_of_the_paper(tmp_path):
+    made_on = {what: {cell.data_set for cell in plan.of(what, None, 1, tmp_path)} for what in plan.FIGURES}
+    assert made_on == {"figure2": {"cifar10"}, "figure4": {"cifar10"}, "figure5": {"imagenet10"}}
+    swept: dict[str, set[str]] = {}
+    for cell in plan.of("figure3", None, 1, tmp_path):
+        swept.setdefault(cell.data_set, set()).add(cell.row.name.split(" = ")[0])
+    assert swept == {"cifar10": {"BYOL", WHOLE, "fr0"}, "imagenet-dogs": {"BYOL", WHOLE, "k1, k2"}}
+
+
+@pytest.mark.parametrize("data_set", [None, "cifar10", "imagenet-dogs", "digits"])
+def test_no_recipe_of_figure_3_is_trained_twice(tmp_path, data_set):
+    todo = plan.of("figure3", data_set, 2, tmp_path)
+    of_recipe: dict[tuple[str, str], set[str]] = {}
+    for cell in todo:
+        of_recipe.setdefault((cell.data_set, cell.recipe.to_yaml()), set()).add(str(cell.folder.path))
+    assert all(len(folders) == 1 for folders in of_recipe.values())
+    assert len(of_recipe) == len({str(cell.folder.path) for cell in todo})
 
 
 @pytest.mark.parametrize("what", ["figure2", "figure3", "figure4", "figure5"])
 @pytest.mark.usefixtures("_small")
 def test_figures_are_drawn_and_described(few_digits, tmp_path, what):
-    todo = command.plan(what, "small", 2, tmp_path)
+    todo = plan.of(what, "small", 2, tmp_path, ("train.evaluate_every=5",))
     section = command.carry_out(
         what, f"connr reproduce {what}", todo, {"small": few_digits}, tmp_path, None, "cpu", lambda _: Ears()
     )
     assert section.startswith(f"## {what.capitalize()}")
     with Image.open(tmp_path / what / f"{what}.png") as picture:
         assert picture.size[0] > 500
+    if what == "figure3":
+        byol, connr = figures.curves(todo).values()
+        assert byol.keys() == connr.keys() == {3, 5}  # epoch 4 has a score of stage 2 only
+        assert all(len(scores) == 2 for curve in (byol, connr) for scores in curve.values())
+        assert byol[3] == connr[3]  # stage 1 is shared
     if what == "figure2":
         curves = json.loads((tmp_path / what / "figure2.json").read_text())["purity"]
         assert set(curves) == set(figures.KINDS)
@@ -129,11 +238,28 @@ def test_steps_are_timed_turn_about():
 
 def test_what_is_not_there_is_refused(tmp_path):
     with pytest.raises(InputError, match="'table9' is not one of: figure2, figure3"):
-        command.plan("table9", None, 1, tmp_path)
+        plan.of("table9", None, 1, tmp_path)
     with pytest.raises(InputError, match=r"the images of cifar10 are needed: add --recipe cifar10 --data"):
-        command.open_all(command.plan("table2", None, 1, tmp_path), None)
+        command.open_all(plan.of("table2", None, 1, tmp_path), None)
     with pytest.raises(InputError, match="'nothing-moco-connr' is neither"):
-        command.plan("table4", "nothing", 1, tmp_path)
+        plan.of("table4", "nothing", 1, tmp_path)
+
+
+@pytest.mark.parametrize("what", ["table1", "table4", "figure3"])
+def test_one_data_for_several_data_sets_is_refused_before_it_is_read(tmp_path, what):
+    refused = CliRunner().invoke(app, ["reproduce", what, "--data", str(tmp_path / "x.npz"), "--out", str(tmp_path / "out")])
+    assert refused.exit_code == 2
+    assert f"{what} is made on" in refused.output
+    assert "say which with --recipe NAME" in refused.output
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("_small")
+def test_the_filter_of_the_figures_keeps_the_fraction_of_the_recipe(few_digits, tmp_path):
+    todo = plan.of("figure4", "small", 1, tmp_path, ("group.anchors.fraction=0.5",))
+    command.carry_out("figure4", "connr", todo, {"small": few_digits}, tmp_path, None, "cpu", lambda _: Ears())
+    moment = figures.end_of_stage_1(todo[0], few_digits)
+    assert figures.off_boundary(moment, torch.arange(100)).sum().item() == pytest.approx(50, abs=2)
 
 
 @pytest.mark.parametrize(

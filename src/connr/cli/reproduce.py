@@ -1,11 +1,13 @@
 """`connr reproduce`."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from connr.cli.app import Device, app, console
+from connr.cli.app import Device, Set, app, console
+from connr.errors import InputError
 
 STEPS_TIMED = 20
 
@@ -16,27 +18,44 @@ def reproduce(
     recipe: Annotated[str | None, typer.Option(help="Run the same rows on the data set of this recipe.")] = None,
     data: Annotated[str | None, typer.Option(help="Its images; not needed for `digits`.")] = None,
     seeds: Annotated[int, typer.Option(min=1)] = 3,
+    settings: Set = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="The same as --set train.epochs=N.")] = None,
     out: Annotated[Path, typer.Option(help="Every run is kept here; done ones are not done again.")] = Path("runs/reproduced"),
-    dry: Annotated[bool, typer.Option("--dry-run", help="Say what each row would take, and stop.")] = False,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Print each row's command, images and steps, and stop.")] = False,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Time a few steps of each row, print estimates of the whole, and stop.")
+    ] = False,
     into: Annotated[Path | None, typer.Option(help="Put the table into this Markdown file as well.")] = None,
     device: Device = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="Processes that share each batch, one to a GPU.")] = 1,
 ) -> None:
     """Runs the rows of one of the paper's tables or draws a figure, with mean ± std beside the paper's numbers."""
-    from connr.report.progress import ProgressBar, duration
-    from connr.reproduce import command
+    from connr.reproduce import plan
 
+    laid = (*(settings or []), *([f"train.epochs={epochs}"] if epochs else []))
     line = " ".join(["connr reproduce", what, *(["--recipe", recipe] if recipe else [])])
-    if what == command.SPEED:
-        typer.echo(command.time_steps(line, recipe, STEPS_TIMED, out, into, device))
+    changed = "".join(f" --set {shlex.quote(setting)}" for setting in laid)
+    screen = console()
+    if what == plan.SPEED:
+        if devices > 1:
+            raise InputError(f"{what} times the steps of one process: leave out --devices {devices}.")
+        recipes = plan.speed_recipes(recipe, laid)
+        if dry or measure:
+            for name, r in recipes.items():
+                screen.print(f"{name}: {STEPS_TIMED} steps of each stage are timed, batches of {r.train.batch_size}")
+            return
+        from connr.reproduce import command
+
+        typer.echo(command.time_steps(line + changed, recipes, STEPS_TIMED, out, into, device))
         return
-    todo, screen = command.plan(what, recipe, seeds, out), console()
-    if dry:
-        screen.print("Timing a few steps of each row; estimates, and on a busy machine poor ones.")
-        for cell, images, steps, here, gpu in command.estimates(todo):
-            row = f"{cell.data_set:14s} {cell.row.name:18s} {images:,} images, {steps:,} steps a seed: about "
-            screen.print(row + f"{duration(here)} here, {duration(gpu)} on a data-centre GPU", highlight=False)
-            screen.print(f"  {cell.command}", style="dim", highlight=False)
+    todo = plan.of(what, recipe, seeds, out, laid)
+    plan.check_data(what, todo, data)
+    if dry or measure:
+        _print_plan(what, todo, seeds, measure)
         return
+
+    from connr.report.progress import ProgressBar
+    from connr.reproduce import command
 
     def listener(cell: Any) -> ProgressBar:
         screen.print(f"{cell.data_set}, {cell.row.name}, seed {cell.seed}", highlight=False)
@@ -44,5 +63,30 @@ def reproduce(
 
     if data:
         line += f" --data {command.without_its_place(data)}"
-    line += f" --seeds {seeds}"
-    typer.echo(command.carry_out(what, line, todo, command.open_all(todo, data), out, into, device, listener))
+    line += f"{changed} --seeds {seeds}"
+    images = command.open_all(todo, data)
+    typer.echo(command.carry_out(what, line, todo, images, out, into, device, listener, devices))
+
+
+def _print_plan(what: str, todo: list[Any], seeds: int, measure: bool) -> None:
+    """A line a row, with the command of the same run by hand; with times where they are to be measured."""
+    from connr.reproduce import TABLES
+    from connr.reproduce.plan import counts
+
+    screen = console()
+    for cell, (images, steps) in counts(todo):
+        screen.print(f"{cell.data_set:14s} {cell.row.name}: {images:,} images, {steps:,} steps a seed, {seeds} seeds")
+        screen.print(f"  {cell.command}", style="dim")
+    for data_set in dict.fromkeys(cell.data_set for cell in todo):
+        if what in TABLES and (rest := TABLES[what].not_run(data_set)):
+            screen.print(f"{data_set:14s} not run here, the paper's numbers are printed: {', '.join(rest)}")
+    if not measure:
+        screen.print("Add --measure to time a few steps of each row.")
+        return
+    from connr.report.progress import duration
+    from connr.reproduce import command
+
+    screen.print("Timing a few steps of each row: estimates, and poor ones on a busy machine.")
+    for cell, (here, gpu) in command.costs(todo):
+        row = f"{cell.data_set:14s} {cell.row.name}: about {duration(here)} here"
+        screen.print(f"{row}, {duration(gpu)} on a data-centre GPU, a seed")

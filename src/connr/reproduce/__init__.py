@@ -1,6 +1,9 @@
-"""`connr reproduce`: the paper's tables as runs, mean ± std over seeds beside the paper's numbers."""
+"""`connr reproduce`: the paper's tables as runs, mean ± std over seeds beside the paper's numbers.
 
-from connr.reproduce.runner import cells, dry_run, reproduce
+`plan` says what there is to do, without importing torch; `runner` does it.
+"""
+
+from connr.reproduce.plan import Cell, cells, count
 from connr.reproduce.tables import TABLES, Row, Table
 
-__all__ = ["TABLES", "Row", "Table", "cells", "dry_run", "reproduce"]
+__all__ = ["TABLES", "Cell", "Row", "Table", "cells", "count"]

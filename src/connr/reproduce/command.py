@@ -2,45 +2,30 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from connr import experiment, recipe
+from connr import experiment
 from connr.data import ImageSet, open_for
 from connr.data.hub import HUB
 from connr.data.named import NAMED, ROOT, named_in
 from connr.errors import InputError
+from connr.recipe import Recipe
 from connr.reproduce import figures, speed, summary
-from connr.reproduce.runner import Cell, cells, dry_run, reproduce
+from connr.reproduce.plan import SPEED, Cell, stage_1_of
+from connr.reproduce.runner import Cost, measure, reproduce
 from connr.reproduce.tables import TABLES
 from connr.run_folder import write_bytes, write_text
 from connr.training import Listener
 
-FIGURES = ("figure2", "figure4", "figure5")  # figure3 is a table of sweeps with a picture
-SPEED = "table3"
 Listeners = Callable[[Cell], AbstractContextManager[Listener]]
 
 
-def plan(what: str, data_set: str | None, seeds: int, out: Path) -> list[Cell]:
-    """The runs of a table, or those that a figure is drawn from.
-
-    Raises:
-        InputError: there is no such table, figure or recipe.
-    """
-    if what in TABLES:
-        return list(cells(what, (data_set,) if data_set else TABLES[what].data_sets, seeds, out / what))
-    if what in FIGURES:
-        of_table_2 = cells("table2", (data_set or "cifar10",), seeds, out / "table2")
-        return [cell for cell in of_table_2 if cell.row == TABLES["table2"].rows[-1]]
-    raise InputError(f"{what!r} is not one of: {', '.join(sorted((*TABLES, *FIGURES, SPEED)))}.")
-
-
-def time_steps(command: str, data_set: str | None, rounds: int, out: Path, into: Path | None, device: str) -> str:
-    """Table 3, for one recipe or the paper's five; needs no images."""
+def time_steps(command: str, recipes: dict[str, Recipe], rounds: int, out: Path, into: Path | None, device: str) -> str:
+    """Table 3, for the recipes of `plan.speed_recipes`; needs no images."""
     measured = {}
-    for name in (data_set,) if data_set else speed.PAPER:
-        r = recipe.load(name, clusters=None)
+    for name, r in recipes.items():
         measured[name] = speed.compare(r, rounds, experiment.fabric_for(r, device).device)
     where = summary.machine()
     section = speed.markdown(measured, command, f"torch {where['torch']}, {where['gpu'] or where['processor']}")
@@ -53,13 +38,18 @@ def time_steps(command: str, data_set: str | None, rounds: int, out: Path, into:
     return section
 
 
-def estimates(todo: list[Cell]) -> list[tuple[Cell, int, int, float, float]]:
-    """Of each row once: cell, images, steps, seconds here, seconds on a data-centre GPU."""
-    found = []
+def costs(todo: list[Cell]) -> Iterator[tuple[Cell, Cost]]:
+    """Of each row once: seconds a seed. Rows with the same stage 1 are measured once.
+
+    Raises:
+        InputError: a recipe does not say how many images its data set has.
+    """
+    known: dict[tuple[str, str], Cost] = {}
     for cell in (cell for cell in todo if cell.seed == 0):
-        guess = dry_run(cell, timed=True)
-        found.append((cell, guess.images, guess.steps, (guess.hours_here or 0) * 3600, guess.hours_gpu * 3600))
-    return found
+        key = cell.data_set, stage_1_of(cell.recipe)
+        if key not in known:
+            known[key] = measure(cell)
+        yield cell, known[key]
 
 
 def open_all(todo: list[Cell], data: str | None) -> dict[str, ImageSet]:
@@ -93,6 +83,7 @@ def carry_out(
     into: Path | None,
     device: str,
     ears: Listeners,
+    devices: int = 1,
 ) -> str:
     """Runs what is not done, writes results, and returns them as Markdown.
 
@@ -101,9 +92,9 @@ def carry_out(
         todo, images: from `plan` and `open_all`.
         out: results go to out/what.
         into: a Markdown document to put the section into as well.
-        device, ears: of the runs.
+        device, ears, devices: of the runs.
     """
-    found = reproduce(todo, images, device, ears)
+    found = reproduce(todo, images, device, ears, devices)
     place = out / what
     place.mkdir(parents=True, exist_ok=True)
     if what in TABLES:

@@ -17,7 +17,8 @@ from connr.kmeans import Clusters, kmeans
 from connr.neighbourhoods import contextual, local
 from connr.randomness import stream
 from connr.recipe import Boundary, Contextual, Recipe
-from connr.reproduce.runner import Cell
+from connr.reproduce.plan import Cell
+from connr.reproduce.tables import WHOLE
 from connr.training import checkpoint, extract
 
 KINDS = {  # the same colours in every figure
@@ -29,6 +30,7 @@ KINDS = {  # the same colours in every figure
 }
 PAPER_K1, PAPER_K2 = 10, 2  # of all but ImageNet-Dogs
 SIZES = (2, 3, 5, 10, 15, 20, 30)  # k of figure 2
+FRACTION, K1_K2 = "fr0 = ", "k1, k2 = "  # how the rows of figure 3 begin
 WRONG, HARD = "#cc3311", "#009944"  # frames of figure 5
 
 
@@ -63,10 +65,12 @@ def neighbourhoods(moment: Moment, rows: Int[Tensor, " b"], k: int) -> dict[str,
     }
 
 
-def off_boundary(moment: Moment, rows: Int[Tensor, " b"], fraction: float) -> Bool[Tensor, " b"]:
-    """The images of a batch that the boundary filter keeps."""
+def off_boundary(moment: Moment, rows: Int[Tensor, " b"]) -> Bool[Tensor, " b"]:
+    """The images of a batch that the boundary filter keeps at the start of stage 2, by the recipe's fraction."""
+    anchors = moment.recipe.group.anchors
+    assert isinstance(anchors, Boundary)  # the last row of table 2
     ratios = boundary_ratio(moment.features[rows], moment.clusters.centroids, moment.clusters.assignments[rows])
-    return keep(ratios, fraction)
+    return keep(ratios, anchors.fraction)
 
 
 def purities(moment: Moment, labels: Int[Tensor, " n"]) -> dict[str, dict[int, float]]:
@@ -74,7 +78,7 @@ def purities(moment: Moment, labels: Int[Tensor, " n"]) -> dict[str, dict[int, f
     r = moment.recipe
     found: dict[str, dict[int, list[float]]] = {kind: {} for kind in KINDS}
     for rows in batches(len(labels), r.train.batch_size, r.seed, epoch=r.t0):
-        kept = off_boundary(moment, rows, 0.8)
+        kept = off_boundary(moment, rows)
         for k in (size for size in SIZES if size <= len(rows)):
             for kind, neighbours in neighbourhoods(moment, rows, k).items():
                 for name, anchors in ((kind, None), (f"{kind}, off the boundary", kept)):
@@ -108,40 +112,72 @@ def figure2(moments: Iterable[Moment], labels: Int[Tensor, " n"], place: Path) -
 def figure3(result: dict[str, Any], todo: list[Cell], place: Path) -> None:
     """ACC against fr0, against (k1, k2), and over epochs beside BYOL alone; figure3.png.
 
+    The paper shows the first on CIFAR-10 and the others on ImageNet-Dogs; on another data set all are of that set.
+
     Args:
         result: from `summary.summarise` of the sweeps.
-        todo: their runs, whose histories hold the curves; BYOL alone shares the first epochs with the whole recipe.
+        todo: their runs, whose histories hold the curves.
+        place: the folder of the picture.
     """
     from matplotlib.figure import Figure
 
-    rows = {row["row"]: row["acc"] for row in result["rows"]}
-    section = todo[0].recipe.group
-    known = {f"fr0 = {section.anchors.fraction}": rows["as the recipe"]} if isinstance(section.anchors, Boundary) else {}
-    if isinstance(section.neighbourhood, Contextual):
-        known[f"k1, k2 = {section.neighbourhood.k1}, {section.neighbourhood.k2}"] = rows["as the recipe"]
     figure = Figure(figsize=(12, 3.8), dpi=160, layout="constrained")
-    sweeps = figure.subplots(1, 3)
-    for axes, prefix in zip(sweeps[:2], ("fr0 = ", "k1, k2 = "), strict=True):
-        found = {name.removeprefix(prefix): acc for name, acc in (*rows.items(), *known.items()) if name.startswith(prefix)}
+    panels = figure.subplots(1, 3)
+    for axes, prefix in zip(panels[:2], (FRACTION, K1_K2), strict=True):
+        data_set = _data_set_of(prefix, todo)
+        rows = {row["row"]: row["acc"] for row in result["rows"] if row["data"] == data_set}
+        whole = next(cell.recipe.group for cell in todo if cell.data_set == data_set and cell.row.name == WHOLE)
+        found = {name.removeprefix(prefix): acc for name, acc in rows.items() if name.startswith(prefix)}
+        if prefix == FRACTION and isinstance(whole.anchors, Boundary):
+            found.setdefault(f"{whole.anchors.fraction}", rows[WHOLE])
+        if prefix == K1_K2 and isinstance(whole.neighbourhood, Contextual):
+            found.setdefault(f"{whole.neighbourhood.k1}, {whole.neighbourhood.k2}", rows[WHOLE])
         names = sorted(found, key=lambda name: [float(part) for part in name.split(",")])
         mean, std = [found[name]["mean"] for name in names], [found[name]["std"] or 0 for name in names]
         axes.errorbar(range(len(names)), mean, yerr=std, marker="o", capsize=3, color=KINDS["contextual"])
         axes.axhline(rows["BYOL"]["mean"], color=KINDS["local"], linestyle="--", label="BYOL alone")
         axes.set_xticks(range(len(names)), names)
-        axes.set(xlabel=prefix.removesuffix(" = "), ylabel="ACC in %")
+        axes.set(xlabel=prefix.removesuffix(" = "), ylabel="ACC in %", title=data_set)
         axes.legend(frameon=False)
-    before = [
-        record for cell in todo if cell.row.name == "as the recipe" and cell.seed == 0 for record in run.history(cell.folder)
-    ]
-    after = [record for cell in todo if cell.row.name == "BYOL" and cell.seed == 0 for record in run.history(cell.folder)]
-    shared = [record for record in before if record["stage"] == "instance"]
-    for records, name, kind in ((shared + after, "BYOL alone", "local"), (before, "ConNR", "contextual")):
-        scored = [(record["epoch"], 100 * record["acc"]) for record in records if "acc" in record]
-        sweeps[2].plot(*zip(*scored, strict=True), label=name, color=KINDS[kind], marker=".")
-    sweeps[2].axvline(todo[0].recipe.t0, color="#999999", linewidth=0.8)
-    sweeps[2].set(xlabel="epoch (seed 0; the line is t0)", ylabel="ACC in %")
-    sweeps[2].legend(frameon=False)
+    data_set = _data_set_of(K1_K2, todo)
+    t0 = next(cell.recipe.t0 for cell in todo if cell.data_set == data_set)
+    for name, curve in curves([cell for cell in todo if cell.data_set == data_set]).items():
+        colour = KINDS["contextual" if name == WHOLE else "local"]
+        label = "ConNR" if name == WHOLE else "BYOL alone"
+        panels[2].plot(list(curve), [np.mean(scores) for scores in curve.values()], label=label, color=colour, marker=".")
+    panels[2].axvline(t0, color="#999999", linewidth=0.8)
+    panels[2].set(xlabel="epoch (mean over seeds; the line is t0)", ylabel="ACC in %", title=data_set)
+    panels[2].legend(frameon=False)
     figure.savefig(place / "figure3.png")
+
+
+def _data_set_of(prefix: str, todo: list[Cell]) -> str:
+    """The data set that a sweep is run on."""
+    return next(cell.data_set for cell in todo if cell.row.name.startswith(prefix))
+
+
+def curves(todo: list[Cell]) -> dict[str, dict[int, list[float]]]:
+    """ACC in percent by epoch, of ConNR and of BYOL alone, at the epochs at which both have a score.
+
+    Stage 2 is scored at every epoch, and stage 1 every `train.evaluate_every`: only epochs of both are compared. BYOL alone
+    shares stage 1 with ConNR, and its own history may begin after it.
+
+    Args:
+        todo: the runs of figure 3 on one data set.
+
+    Returns:
+        Row name -> epoch -> ACC of every seed.
+    """
+    found: dict[str, dict[int, list[float]]] = {"BYOL": {}, WHOLE: {}}
+    for seed in dict.fromkeys(cell.seed for cell in todo):
+        of_row = {cell.row.name: run.history(cell.folder) for cell in todo if cell.seed == seed and cell.row.name in found}
+        began = min((record["epoch"] for record in of_row["BYOL"]), default=0)
+        of_row["BYOL"] = [record for record in of_row[WHOLE] if record["epoch"] < began] + of_row["BYOL"]
+        scored = {name: {r["epoch"]: 100 * r["acc"] for r in records if "acc" in r} for name, records in of_row.items()}
+        for epoch in sorted(scored["BYOL"].keys() & scored[WHOLE].keys()):
+            for name, scores in scored.items():
+                found[name].setdefault(epoch, []).append(scores[epoch])
+    return found
 
 
 def figure4(moment: Moment, labels: Int[Tensor, " n"], place: Path, most: int = 3000) -> None:
@@ -151,7 +187,7 @@ def figure4(moment: Moment, labels: Int[Tensor, " n"], place: Path, most: int = 
 
     rows = torch.randperm(len(labels), generator=stream(moment.recipe.seed, "map"))[:most]
     points = TSNE(init="pca", random_state=moment.recipe.seed % 2**32).fit_transform(moment.features[rows].numpy())
-    kept = off_boundary(moment, rows, 0.8).numpy()
+    kept = off_boundary(moment, rows).numpy()
     figure = Figure(figsize=(9, 4.6), dpi=160, layout="constrained")
     for axes, shown, title in zip(
         figure.subplots(1, 2), (np.ones_like(kept), ~kept), ("all, near a boundary small", "near a boundary"), strict=True

@@ -4,9 +4,8 @@ Rows that differ in stage 2 only have the same stage 1, step by step, so the fir
 from its checkpoint; `tests/test_run.py` shows that this changes nothing.
 """
 
-import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,63 +16,19 @@ from connr import experiment, recipe, run
 from connr.data import ImageSet
 from connr.errors import InputError
 from connr.recipe import Recipe
-from connr.reproduce.tables import TABLES, Row
-from connr.run_folder import RunFolder
+from connr.reproduce.plan import Cell, count, stage_1_of
+from connr.run_folder import differences
 from connr.training import Listener, checkpoint, update
 
 GPU_FLOPS = 60e12  # per second, what a data-centre GPU is assumed to sustain on these networks; an estimate, not a measurement
 
 
-class Cell(NamedTuple):
-    """A row on a data set at one seed: its recipe and its place."""
-
-    data_set: str
-    row: Row
-    seed: int
-    recipe: Recipe
-    folder: RunFolder
-
-    @property
-    def command(self) -> str:
-        """The same run by hand; DATA stands for its images."""
-        settings = "".join(f" --set {setting}" for setting in settings_of(self.data_set, self.row))
-        return f"connr fit DATA --recipe {self.data_set}{self.row.recipe}{settings} --seed {self.seed}"
-
-
-def settings_of(data_set: str, row: Row) -> list[str]:
-    """What a row lays over its recipe, with the recipe's own k and fraction filled in.
-
-    Raises:
-        InputError: there is no such recipe.
-    """
-    plain = recipe.load(data_set + row.recipe)
-    known = {"k": getattr(plain.group.neighbourhood, "k", 10), "fraction": getattr(plain.group.anchors, "fraction", 0.8)}
-    return [setting.format(**known) for setting in row.settings]
-
-
-def recipe_of(data_set: str, row: Row, seed: int) -> Recipe:
-    """The recipe of a row: the data set's, or the framework's on it, with the row's settings.
-
-    Raises:
-        InputError: there is no such recipe.
-    """
-    return recipe.load(data_set + row.recipe, settings_of(data_set, row), seed=seed)
-
-
-def cells(table: str, data_sets: tuple[str, ...], seeds: int, out: Path) -> Iterator[Cell]:
-    """Every run of a table, rows of one seed together; the last, whole row first: it trains stage 1 for the others."""
-    for data_set in data_sets:
-        for seed in range(seeds):
-            both_stages = [row for row in TABLES[table].rows if "train.group_from=1" not in row.settings]
-            for row in (*reversed(both_stages), *(row for row in TABLES[table].rows if row not in both_stages)):
-                place = re.sub("[^a-z0-9]+", "-", row.name.lower())
-                yield Cell(
-                    data_set, row, seed, recipe_of(data_set, row, seed), RunFolder(out / data_set / place / f"seed-{seed}")
-                )
-
-
 def reproduce(
-    todo: list[Cell], images: dict[str, ImageSet], device: str, listener: Callable[[Cell], AbstractContextManager[Listener]]
+    todo: list[Cell],
+    images: dict[str, ImageSet],
+    device: str,
+    listener: Callable[[Cell], AbstractContextManager[Listener]],
+    devices: int = 1,
 ) -> dict[tuple[str, str], list[dict[str, float]]]:
     """Runs what is not done yet.
 
@@ -81,11 +36,17 @@ def reproduce(
         todo: from `cells`.
         images: by data set, labelled.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        listener: entered around each run, and told of its steps and epochs.
+        listener: entered around each run; it hears of the run's steps and epochs.
+        devices: processes that share each batch of a run, at least 1.
 
     Returns:
         Scores of every seed, with `seconds`, by (data set, row).
+
+    Raises:
+        InputError: a run folder holds a run of another recipe.
     """
+    for cell in todo:
+        _refuse_another_recipe(cell, len(images[cell.data_set]))
     found: dict[tuple[str, str], list[dict[str, float]]] = {}
     first_of: dict[tuple[str, int, str], Path] = {}  # stage 1 -> the checkpoint at its end
     for cell in todo:
@@ -99,6 +60,7 @@ def reproduce(
                     resume=cell.folder.holds_a_run(),
                     start_from=first_of.get(shared),
                     device=device,
+                    devices=devices,
                     listener=ears,
                 )
         end_of_stage_1 = checkpoint.after(cell.folder.checkpoints, cell.recipe.t0)
@@ -109,39 +71,39 @@ def reproduce(
     return found
 
 
-def stage_1_of(r: Recipe) -> str:
-    """All of a recipe that stage 1 depends on, as text."""
-    written = r.model_dump(mode="json")
-    written["train"] = {key: value for key, value in written["train"].items() if key != "group_from"}
-    return str({key: value for key, value in written.items() if key not in {"group", "description"}})
+def _refuse_another_recipe(cell: Cell, n: int) -> None:
+    """A run of other settings in the same folder is not a result of this table."""
+    if not cell.folder.holds_a_run():
+        return
+    there, asked = recipe.load(str(cell.folder.recipe)), run.fitted_to(cell.recipe, n)
+    filled = {"size": asked.data.size or there.data.size, "features": asked.data.features or there.data.features}
+    asked = asked.model_copy(update={"data": asked.data.model_copy(update=filled), "description": there.description})
+    if asked != there:
+        differ = differences(there.to_yaml(), asked.to_yaml())
+        raise InputError(f"{cell.folder.path} holds a run of another recipe; give another --out, or delete it:\n{differ}")
 
 
-class Estimate(NamedTuple):
-    """What a cell would take: steps, and hours on this machine (None where not timed) and on one data-centre GPU."""
+class Cost(NamedTuple):
+    """Seconds of one seed of a cell: on this machine, and estimated on one data-centre GPU."""
 
-    images: int
-    steps: int
-    hours_here: float | None
-    hours_gpu: float
+    here: float
+    gpu: float
 
 
-def dry_run(cell: Cell, timed: bool) -> Estimate:
-    """Counts the steps of a cell; counts the operations of one, and times it on made-up images of its size if `timed`.
+def measure(cell: Cell, batch: int = 32) -> Cost:
+    """Times training steps of a cell's stage 1 here, and counts the operations of one.
+
+    Args:
+        cell: whose recipe; the images are made up, of its size.
+        batch: images in a timed step, at least 2; the time is scaled to the recipe's batch.
 
     Raises:
         InputError: the recipe does not say how many images its data set has.
     """
-    r = cell.recipe
-    if r.data.images is None:
-        raise InputError(f"the recipe for {cell.data_set} does not say how many images there are: set data.images.")
-    steps = r.data.images // r.train.batch_size * r.train.epochs
-    one = _one_step(r, small := 32)
-    flops = _operations(one) * r.train.batch_size / small
-    hours_here = None
-    if timed:
-        one()
-        hours_here = min(_seconds(one) for _ in range(3)) * r.train.batch_size / small * steps / 3600
-    return Estimate(r.data.images, steps, hours_here, flops / GPU_FLOPS * steps / 3600)
+    steps, one = count(cell).steps, _one_step(cell.recipe, batch)
+    whole = steps * cell.recipe.train.batch_size / batch
+    flops = _operations(one)  # the first step, which is not timed
+    return Cost(min(_seconds(one) for _ in range(3)) * whole, flops * whole / GPU_FLOPS)
 
 
 def _one_step(r: Recipe, batch: int) -> Callable[[], Any]:

@@ -37,18 +37,26 @@ def machine() -> dict[str, Any]:
 
 
 def summarise(table: str, found: dict[tuple[str, str], list[dict[str, float]]]) -> dict[str, Any]:
-    """Mean and std (n - 1) per row and measure, in percent, with the paper's numbers and every seed's."""
-    rows = []
+    """Mean and std (n - 1) per row and measure, in percent, with the paper's numbers and every seed's.
+
+    The paper's rows that are not run here come first, as in the paper, with `seeds` 0 and the paper's numbers.
+    """
+    rows: list[dict[str, Any]] = []
     for data_set in dict.fromkeys(data_set for data_set, _ in found):
+        for name in TABLES[table].not_run(data_set):
+            scores = zip(MEASURES, TABLES[table].paper[name][data_set], strict=True)
+            rows.append(
+                {"data": data_set, "row": name, "seeds": 0, **{measure: {"paper": paper} for measure, paper in scores}}
+            )
         for row in TABLES[table].rows:
             seeds = found.get((data_set, row.name), [])
             if not seeds:
                 continue
             entry: dict[str, Any] = {"data": data_set, "row": row.name, "seeds": len(seeds), "n": int(seeds[0]["n"])}
+            paper = TABLES[table].paper.get(row.name, {}).get(data_set)
             for at, measure in enumerate(MEASURES):
                 values = [100 * seed[measure] for seed in seeds]
                 spread = statistics.stdev(values) if len(values) > 1 else None
-                paper = row.paper.get(data_set)
                 entry[measure] = {
                     "mean": statistics.mean(values), "std": spread, "paper": paper[at] if paper else None, "seeds": values
                 }  # fmt: skip
@@ -69,8 +77,12 @@ def markdown(summary: dict[str, Any], command: str) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in summary["rows"]:
+        numbers = [row[measure]["paper"] for measure in MEASURES]
+        paper = " / ".join("—" if x is None else str(x) for x in numbers) if any(numbers) else "—"
+        if not row["seeds"]:
+            lines.append(f"| {row['data']} | {row['row']} | not run here | | | | {paper} | |")
+            continue
         scores = " | ".join(_mean_and_std(row[measure]) for measure in MEASURES)
-        paper = " / ".join(str(row[measure]["paper"]) for measure in MEASURES) if row["acc"]["paper"] is not None else "—"
         first = f"| {row['data']} ({row['n']:,}) | {row['row']} | {row['seeds']}"
         lines.append(f"{first} | {scores} | {paper} | {row['seconds']:.0f} |")
     where = summary["machine"]

@@ -1,8 +1,23 @@
-"""The paper's tables of scores: each row is a setting of the sockets, or a recipe of its own."""
+"""The paper's tables of scores: each row that is run here is a recipe with settings; the paper's numbers are in paper.yaml."""
 
+from importlib import resources
 from typing import NamedTuple
 
-Scores = tuple[float, float, float]  # NMI, ACC, ARI in percent, in the paper's order
+import yaml
+
+Scores = tuple[float | None, float | None, float | None]  # NMI, ACC, ARI in percent, in the paper's order
+
+
+def _published() -> dict[str, dict[str, dict[str, Scores]]]:
+    """The paper's scores: table -> row -> data set -> scores."""
+    text = resources.files("connr.reproduce").joinpath("paper.yaml").read_text(encoding="utf-8")
+    return {
+        table: {row: {data_set: tuple(scores) for data_set, scores in found.items()} for row, found in rows.items()}
+        for table, rows in yaml.safe_load(text).items()
+    }
+
+
+PUBLISHED = _published()
 
 
 class Row(NamedTuple):
@@ -10,89 +25,97 @@ class Row(NamedTuple):
 
     Attributes:
         name: as the paper has it.
-        settings: laid over the table's recipe, `a.b=value`; {k} is the recipe's own k.
+        settings: laid over the table's recipe, `a.b=value`; {k} and {fraction} are the recipe's own.
         recipe: ending of the recipe's name (`-simsiam-connr`), laid on the name of the data set; "" for the recipe itself.
-        paper: the paper's scores by data set.
+        data_sets: the only data sets of the table that the row is run on; empty for all.
     """
 
     name: str
-    settings: tuple[str, ...]
-    recipe: str
-    paper: dict[str, Scores]
+    settings: tuple[str, ...] = ()
+    recipe: str = ""
+    data_sets: tuple[str, ...] = ()
 
 
 class Table(NamedTuple):
-    """A table: its title, the data sets it is about, its rows."""
+    """A table: its title, the data sets that the paper shows it on, its rows, and the paper's scores of all rows.
+
+    Attributes:
+        paper: row -> data set -> scores, also of the rows that are not run here.
+    """
 
     title: str
     data_sets: tuple[str, ...]
     rows: tuple[Row, ...]
+    paper: dict[str, dict[str, Scores]] = {}  # noqa: RUF012 - never changed
+
+    def not_run(self, data_set: str) -> list[str]:
+        """The paper's rows on a data set that are not run here."""
+        ours = {row.name for row in self.rows}
+        return [name for name, found in self.paper.items() if name not in ours and data_set in found]
 
 
 ALONE = ("train.group_from=1",)
 LOCAL = ("group.neighbourhood.name=local", "group.neighbourhood.k={k}")
 ALL = ("group.anchors.name=all",)
 UNRELAXED = ("group.anchors.final={fraction}",)
-
-MAIN_BYOL: dict[str, Scores] = {
-    "cifar10": (79.4, 87.8, 76.6),
-    "cifar20": (55.5, 53.9, 37.6),
-    "stl10": (71.3, 82.5, 65.7),
-    "imagenet10": (86.6, 93.9, 87.2),
-    "imagenet-dogs": (63.5, 69.4, 54.8),
-    "tiny-imagenet": (36.5, 19.9, 10.0),
-}
-MAIN_CONNR: dict[str, Scores] = {
-    "cifar10": (86.7, 93.2, 86.1),
-    "cifar20": (60.4, 60.4, 44.3),
-    "stl10": (85.2, 92.6, 84.6),
-    "imagenet10": (91.1, 96.4, 92.2),
-    "imagenet-dogs": (74.4, 79.4, 66.7),
-    "tiny-imagenet": (46.2, 30.8, 18.4),
-}
-MAIN = (Row("BYOL", ALONE, "", MAIN_BYOL), Row("ConNR", (), "", MAIN_CONNR))
-SIMSIAM: dict[str, Scores] = {"cifar10": (78.6, 85.6, 73.6), "cifar20": (52.2, 48.5, 32.7)}
-SIMSIAM_CONNR: dict[str, Scores] = {"cifar10": (85.2, 91.4, 83.6), "cifar20": (59.4, 59.2, 43.1)}
-MOCO: dict[str, Scores] = {"cifar10": (66.9, 77.6, 60.8), "cifar20": (39.0, 39.7, 24.2)}
-MOCO_CONNR: dict[str, Scores] = {"cifar10": (81.4, 88.9, 79.1), "cifar20": (52.6, 54.5, 37.7)}
+ITSELF = ("group.neighbourhood.name=itself",)
+CONTROL = "InC, stage 2's views and rates"  # InC alone keeps those of stage 1 to the end
+WHOLE = "as the recipe"
+MAIN = (Row("BYOL", ALONE), Row("ConNR"))
 
 TABLES = {
-    "table1": Table("Five benchmarks", ("cifar10", "cifar20", "stl10", "imagenet10", "imagenet-dogs"), MAIN),
+    "table1": Table(
+        "Five benchmarks", ("cifar10", "cifar20", "stl10", "imagenet10", "imagenet-dogs"), MAIN, PUBLISHED["table1"]
+    ),
     "table2": Table(
         "Ablation",
         ("cifar10",),
         (
-            Row("InC", ALONE, "", {"cifar10": (79.4, 87.8, 76.6)}),
-            Row("LN", LOCAL + ALL, "", {"cifar10": (81.9, 89.6, 78.7)}),
-            Row("CnAffN", ALL, "", {"cifar10": (84.6, 91.1, 82.4)}),
-            Row("LN + OBD", LOCAL + UNRELAXED, "", {"cifar10": (83.9, 91.1, 82.3)}),
-            Row("LN + OBD + PR", LOCAL, "", {"cifar10": (84.8, 91.6, 84.2)}),
-            Row("CnAffN + OBD", UNRELAXED, "", {"cifar10": (85.7, 92.5, 85.1)}),
-            Row("CnAffN + OBD + PR", (), "", {"cifar10": (86.7, 93.2, 86.1)}),
+            Row("InC", ALONE),
+            Row(CONTROL, ITSELF + ALL),
+            Row("LN", LOCAL + ALL),
+            Row("CnAffN", ALL),
+            Row("LN + OBD", LOCAL + UNRELAXED),
+            Row("LN + OBD + PR", LOCAL),
+            Row("CnAffN + OBD", UNRELAXED),
+            Row("CnAffN + OBD + PR"),
         ),
+        PUBLISHED["table2"],
     ),
     "table4": Table(
         "Other frameworks",
         ("cifar10", "cifar20"),
         (
-            Row("SimSiam", ALONE, "-simsiam-connr", SIMSIAM),
-            Row("SimSiam + ConNR", (), "-simsiam-connr", SIMSIAM_CONNR),
-            Row("MoCo v2", ALONE, "-moco-connr", MOCO),
-            Row("MoCo v2 + ConNR", (), "-moco-connr", MOCO_CONNR),
+            Row("SimSiam", ALONE, "-simsiam-connr"),
+            Row("SimSiam + ConNR", (), "-simsiam-connr"),
+            Row("MoCo v2", ALONE, "-moco-connr"),
+            Row("MoCo v2 + ConNR", (), "-moco-connr"),
         ),
+        PUBLISHED["table4"],
     ),
     "figure3": Table(
         "Sweeps",
-        ("cifar10",),
+        ("cifar10", "imagenet-dogs"),
         (
-            Row("BYOL", ALONE, "", {}),
-            *(Row(f"fr0 = {fr}", (f"group.anchors.fraction={fr}",), "", {}) for fr in (0.7, 0.9, 1.0)),
+            Row("BYOL", ALONE),
+            *(Row(f"fr0 = {fr}", (f"group.anchors.fraction={fr}",), "", ("cifar10",)) for fr in (0.7, 0.8, 0.9, 1.0)),
             *(
-                Row(f"k1, k2 = {k1}, {k2}", (f"group.neighbourhood.k1={k1}", f"group.neighbourhood.k2={k2}"), "", {})
+                Row(
+                    f"k1, k2 = {k1}, {k2}",
+                    (f"group.neighbourhood.k1={k1}", f"group.neighbourhood.k2={k2}"),
+                    "",
+                    ("imagenet-dogs",),
+                )
                 for k1, k2 in ((5, 5), (10, 2), (10, 5), (20, 5), (30, 10))
             ),
-            Row("as the recipe", (), "", {}),
+            Row(WHOLE),
         ),
     ),
-    "table5": Table("Tiny-ImageNet", ("tiny-imagenet",), MAIN),
+    "table5": Table("Tiny-ImageNet", ("tiny-imagenet",), MAIN, PUBLISHED["table5"]),
 }
+
+
+def rows_of(table: str, data_set: str) -> list[Row]:
+    """The rows of a table that are run on a data set: on one that the paper does not show it on, every row."""
+    known = TABLES[table].data_sets
+    return [row for row in TABLES[table].rows if data_set not in known or not row.data_sets or data_set in row.data_sets]
