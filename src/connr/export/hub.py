@@ -38,7 +38,7 @@ class HubModel(Deployed, PyTorchModelHubMixin, library_name="connr"):
         self, recipe: dict[str, Any], mean: list[float], std: list[float], backbone: dict[str, Any] | None = None
     ) -> None:
         r = check(recipe, "config.json")
-        representation = pretrained.whole(r, backbone)
+        representation = pretrained.whole(r, backbone).float()
         shape = (r.data.features or 0,) if r.takes_features else (r.data.channels, r.data.size, r.data.size)
         width = features_out(representation, *shape)
         super().__init__(representation, torch.zeros(r.clusters or 0, width), mean, std, r.takes_features)

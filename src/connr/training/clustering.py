@@ -30,6 +30,8 @@ class Clustered(NamedTuple):
 def cluster(framework: Framework, images: Rows, plan: Plan, epoch: int, device: torch.device, ranks: Ranks) -> Clustered:
     """Each rank extracts the features of its share of the images; none ever holds all (n d) of them.
 
+    Clusters are numbered by size, see `renumbered`.
+
     Raises:
         Diverged: a feature is not finite.
     """
@@ -49,7 +51,21 @@ def cluster(framework: Framework, images: Rows, plan: Plan, epoch: int, device: 
         generator=stream(plan.seed, "kmeans", epoch),
         ranks=ranks,
     )
-    return Clustered(own._replace(assignments=ranks.gather(own.assignments, total=n)), spread(features, n, ranks))
+    clusters = renumbered(own._replace(assignments=ranks.gather(own.assignments, total=n)))
+    return Clustered(clusters, spread(features, n, ranks))
+
+
+def renumbered(clusters: Clusters) -> Clusters:
+    """The same clusters, the largest first; of equally large ones, that with the first image. Empty ones come last.
+
+    Equal clusterings so have equal numbers, whatever k-means started from.
+    """
+    members, k = clusters.assignments.cpu(), len(clusters.centroids)
+    sizes = members.bincount(minlength=k)
+    first = torch.full((k,), len(members)).scatter_reduce_(0, members, torch.arange(len(members)), "amin")
+    order = (sizes * (len(members) + 1) - first).argsort(descending=True, stable=True)  # by size, then first member
+    order = order.to(clusters.assignments.device)
+    return clusters._replace(centroids=clusters.centroids[order], assignments=order.argsort()[clusters.assignments])
 
 
 def spread(features: Float[Tensor, "b d"], n: int, ranks: Ranks) -> float:

@@ -12,6 +12,12 @@ from connr.frameworks.framework import on_sphere
 AT_A_TIME = 512
 
 
+def input_dtype(network: nn.Module) -> torch.dtype:
+    """float64 for a network whose first weights are in double precision, else float32."""
+    first = next(network.parameters(), None)
+    return torch.float64 if first is not None and first.dtype == torch.float64 else torch.float32
+
+
 def extract(
     representation: nn.Module,
     images: Rows,
@@ -20,7 +26,9 @@ def extract(
     share: slice = slice(None),
     at_a_time: int = AT_A_TIME,
 ) -> Float[Tensor, "n d"]:
-    """Features (n d) of un-augmented images, in float32 on `device`; the network's mode is left as it was.
+    """Features (n d) of un-augmented images, on `device`; the network's mode is left as it was.
+
+    They are in float32, or in float64 where the network is.
 
     Args:
         representation: encoder and projector, on `device`.
@@ -29,9 +37,9 @@ def extract(
         share: of the images, that features are wanted of.
         at_a_time: images that the network is given together.
     """
-    was_training = representation.training
+    was_training, dtype = representation.training, input_dtype(representation)
     representation.eval()
     with torch.no_grad():
-        rows = [representation(normalise(part.to(device))) for part in parts(images, at_a_time, share)]
+        rows = [representation(normalise(part.to(device)).to(dtype)) for part in parts(images, at_a_time, share)]
     representation.train(was_training)
     return on_sphere(torch.cat(rows))

@@ -16,6 +16,7 @@ from torch.nn.utils import get_total_norm
 from connr import algorithm
 from connr.frameworks import Framework
 from connr.ranks import ALONE, Ranks
+from connr.training.features import input_dtype
 
 
 class Updated(NamedTuple):
@@ -46,6 +47,8 @@ def update(
         batch_size: of all ranks together; None where there is one.
         others: as `algorithm.step`.
     """
+    dtype = input_dtype(framework)
+    views = views[0].to(dtype), views[1].to(dtype)
     n = len(indices) if batch_size is None else batch_size
     gather, first = partial(ranks.gather, total=n), ranks.share(n).start
     found = algorithm.step(framework, views, indices, sockets, gather, first, autocast)
