@@ -2,18 +2,22 @@
 
 import csv
 import io
+import itertools
 import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 import reports
+import torch
 from conftest import COLOURED
 from test_cli import connr
 
 from connr import ConNR, recipe, run
 from connr.data import open_images
+from connr.kmeans import Clusters
 from connr.run_folder import RunFolder
+from connr.training.clustering import renumbered
 
 
 @pytest.fixture
@@ -72,3 +76,29 @@ def test_so_do_their_centroids(coloured_run):
     with open(Path(coloured_run) / "assignments.csv", newline="", encoding="utf-8") as file:
         clusters = [int(row["cluster"]) for row in csv.DictReader(file)]
     assert sizes == [clusters.count(k) for k in range(3)]
+
+
+def test_clusters_are_numbered_by_size(coloured_run):
+    sizes = run.history(RunFolder(coloured_run))[-1]["cluster_sizes"]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([2, 0, 0, 1, 0], [1, 0, 0, 2, 0]),
+        ([1, 1, 0, 0], [0, 0, 1, 1]),  # equally large: that with the first image
+        ([3, 3, 1, 3, 1], [0, 0, 1, 0, 1]),  # 0 and 2 are empty and come last
+        ([0, 1, 2, 3], [0, 1, 2, 3]),
+    ],
+)
+def test_equal_clusterings_have_equal_numbers(before, after):
+    members = torch.tensor(before)
+    centroids = torch.arange(4.0).unsqueeze(1)
+    found = renumbered(Clusters(centroids, members, 1.5))
+    assert found.assignments.tolist() == after
+    assert torch.equal(found.centroids[found.assignments], centroids[members])  # each image keeps its centroid
+    assert found.centroids.flatten().sort().values.tolist() == [0, 1, 2, 3]
+    for order in itertools.permutations(range(4)):
+        other = renumbered(Clusters(centroids, torch.tensor(order)[members], 1.5))
+        assert other.assignments.tolist() == after

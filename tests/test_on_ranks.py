@@ -9,7 +9,6 @@ from conftest import TINY
 from processes import on_ranks
 
 from connr import recipe, run
-from connr.augment import Augment
 from connr.data import ImageSet, open_images
 from connr.errors import InputError
 from connr.ranks import ALONE, ProcessGroup
@@ -31,26 +30,24 @@ def digits(n):
     return ImageSet(whole.images[:n], whole.names[:n], whole.labels[:n], whole.class_names)
 
 
-def trained(name, ranks=None, settings=(), dtype=torch.float64):
+def trained(name, ranks=None, settings=(), precision="64-true"):
     """Losses of every step, the final weights and assignments of a rank; in double precision, so that they can be equal."""
     ranks, images, losses = ranks or ProcessGroup(), digits(390), []
-    update, apply, normalise = loop.update, Augment.apply, Augment.normalise
+    update = loop.update
 
     def noted(*arguments, **named):
         told = update(*arguments, **named)
         losses.append(float(told.loss))
         return told
 
-    r = recipe.load(FRAMEWORKS[name], [*SHORT, *settings])
+    r = recipe.load(FRAMEWORKS[name], [*SHORT, f"train.precision={precision}", *settings])
     job = run.Job(r, images, images.statistics(), images.fingerprint(), None, None, "cpu")
-    loop.update, Augment.apply = noted, lambda *arguments: apply(*arguments).to(dtype)
-    Augment.normalise = lambda *arguments: normalise(*arguments).to(dtype)
+    loop.update = noted
     try:
         part = run.prepared(job, ranks)
-        part.framework.to(dtype)
         run.train_here(job, part, ranks, Listener())
     finally:
-        loop.update, Augment.apply, Augment.normalise = update, apply, normalise
+        loop.update = update
     return losses, part.framework.state_dict(), part.state.clusters.assignments, part.records
 
 
@@ -61,19 +58,19 @@ def test_losses_and_assignments_do_not_depend_on_the_number_of_ranks(name):
     assert len(losses) == 24
     for count in (2, 3, 4):  # 64 images go into 3 as 21, 21, 22
         ranks = on_ranks(count, trained, name)
-        assert ranks[0][0] == pytest.approx(losses, abs=1e-5)
+        assert ranks[0][0] == pytest.approx(losses, abs=1e-9)
         assert torch.equal(ranks[0][2], assignments)
-        assert ranks[0][3][-1]["feature_std"] == pytest.approx(records[-1]["feature_std"], rel=1e-4)
+        assert ranks[0][3][-1]["feature_std"] == pytest.approx(records[-1]["feature_std"], rel=1e-9)
         for _, others, theirs, _ in ranks:  # on every rank the same bits
             assert torch.equal(theirs, assignments)
             assert all(torch.equal(value, others[key]) for key, value in ranks[0][1].items())
-        assert all(torch.allclose(value, weights[key], atol=1e-4) for key, value in ranks[0][1].items())
+        assert all(torch.allclose(value, weights[key], rtol=0, atol=1e-9) for key, value in ranks[0][1].items())
 
 
 def test_in_single_precision_they_drift_apart_by_rounding_only():
     """The first losses agree; on a network fresh from its start rounding grows tenfold every few steps."""
-    losses, *_ = trained("byol", ALONE, ["train.base_lr=0.01", "train.epochs=2"], torch.float32)
-    two, *_ = on_ranks(2, trained, "byol", None, ["train.base_lr=0.01", "train.epochs=2"], torch.float32)[0]
+    losses, *_ = trained("byol", ALONE, ["train.base_lr=0.01", "train.epochs=2"], "32-true")
+    two, *_ = on_ranks(2, trained, "byol", None, ["train.base_lr=0.01", "train.epochs=2"], "32-true")[0]
     assert two[:4] == pytest.approx(losses[:4], abs=1e-5)
 
 

@@ -106,6 +106,8 @@ def log_for(r: Recipe, folder: Path | None) -> Listener:
 def build(r: Recipe, encoder: nn.Module | None = None) -> Framework:
     """The network of a recipe, with weights that depend on its seed alone; of a frozen backbone the heads, on its features.
 
+    The weights are in double precision where `train.precision` is `64-true`, equal to those of single precision at the start.
+
     Args:
         encoder: a pretrained one that is trained further, with its weights.
     """
@@ -117,7 +119,9 @@ def build(r: Recipe, encoder: nn.Module | None = None) -> Framework:
             shape = (r.data.channels, r.data.size, r.data.size)
             encoder = encoder or from_scratch(r.backbone, r.data.channels)
         width = backbones.features_out(encoder, *shape)
-        return FRAMEWORKS[type(r.framework)](r.framework, encoder, width).to(memory_format=LAYOUT)
+        return FRAMEWORKS[type(r.framework)](r.framework, encoder, width).to(
+            memory_format=LAYOUT, dtype=torch.float64 if r.train.precision == "64-true" else None
+        )
 
 
 def plan_for(r: Recipe, mean: list[float], std: list[float]) -> Plan:
@@ -227,7 +231,9 @@ def fabric_for(r: Recipe, device: str, rank: int = 0) -> Fabric:
     """One rank's `device_for`, at the recipe's precision; what ranks exchange is `connr.ranks`'.
 
     Raises:
-        InputError: this machine has no such device.
+        InputError: this machine has no such device, or the device has no double precision.
     """
     kind = device_for(device)
+    if kind == "mps" and r.train.precision == "64-true":
+        raise InputError("train.precision=64-true: the device mps has no double precision; use the device cpu.")
     return Fabric(accelerator=kind, devices=[rank] if kind == "cuda" else 1, precision=r.train.precision)

@@ -11,6 +11,7 @@ from connr.backbones import Backbone
 from connr.errors import InputError
 from connr.randomness import initialising
 from connr.recipe import Pretrained, Recipe
+from connr.training.features import input_dtype
 
 
 def chosen(name: str | Recipe, settings: list[str], module: nn.Module | None = None, **changes: Any) -> Recipe:
@@ -107,5 +108,6 @@ def whole(r: Recipe, made: dict[str, Any] | None, module: nn.Module | None = Non
 
 
 def on_backbone(network: nn.Module, heads: nn.Module, mean: list[float], std: list[float]) -> nn.Sequential:
-    """A frozen backbone, what standardises its features, and the heads that were trained on those."""
-    return nn.Sequential(network, backbones.Standardise(mean, std), heads).to(memory_format=LAYOUT)
+    """A frozen backbone, what standardises its features, and the heads that were trained on those, in the heads' precision."""
+    standardise = backbones.Standardise(mean, std).to(input_dtype(heads))
+    return nn.Sequential(network, standardise, heads).to(memory_format=LAYOUT)

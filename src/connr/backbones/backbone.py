@@ -43,7 +43,10 @@ class Backbone:
 
 
 class Standardise(nn.Module):
-    """Features (b f) -> (features - mean) / std, in half precision first, as a cache of them holds them."""
+    """Features (b f) -> (features - mean) / std, in half precision first, as a cache of them holds them.
+
+    The result has the dtype of the buffers `mean` and `std`.
+    """
 
     mean: Tensor
     std: Tensor
@@ -54,7 +57,7 @@ class Standardise(nn.Module):
         self.register_buffer("std", torch.tensor(std))
 
     def forward(self, features: Tensor) -> Tensor:
-        return (features.half().float() - self.mean) / self.std
+        return (features.half().to(self.mean.dtype) - self.mean) / self.std
 
 
 def features_out(encoder: nn.Module, *shape: int) -> int:

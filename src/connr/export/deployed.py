@@ -1,5 +1,7 @@
 """The whole way from pixels to a cluster as one module, the normalisation inside."""
 
+from copy import deepcopy
+
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
@@ -8,7 +10,7 @@ from connr.frameworks.framework import on_sphere
 
 
 class Deployed(nn.Module):
-    """uint8 images, or rows of features, -> features, cluster, distance.
+    """uint8 images, or rows of features, -> features, cluster, distance; in single precision, whatever the run was in.
 
     Args:
         representation: encoder and projector.
@@ -30,8 +32,10 @@ class Deployed(nn.Module):
         takes_features: bool = False,
     ) -> None:
         super().__init__()
+        if any(part.dtype == torch.float64 for part in representation.state_dict().values()):
+            representation = deepcopy(representation).float()
         self.representation = representation
-        self.register_buffer("centroids", centroids)
+        self.register_buffer("centroids", centroids.float())
         self.takes_features, shape = takes_features, (-1,) if takes_features else (-1, 1, 1)
         self.register_buffer("mean", torch.tensor(mean).view(shape), persistent=False)  # in config.json
         self.register_buffer("std", torch.tensor(std).view(shape), persistent=False)

@@ -39,7 +39,7 @@ class HubModel(Deployed, PyTorchModelHubMixin, library_name="connr"):
     ) -> None:
         config = check_model_config({"recipe": recipe, "mean": mean, "std": std, "backbone": backbone}, "config.json")
         r = config.recipe
-        representation = pretrained.whole(r, config.made)
+        representation = pretrained.whole(r, config.made).float()
         shape = (r.data.features or 0,) if r.takes_features else (r.data.channels, r.data.size, r.data.size)
         width = features_out(representation, *shape)
         super().__init__(representation, torch.zeros(config.clusters, width), mean, std, r.takes_features)

@@ -82,8 +82,9 @@ def fit(
         resume: go on from the latest checkpoint in `folder`, whatever the number of devices was.
         start_from: a checkpoint of another run with the same network, e.g. its end of stage 1, to go on from.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        devices: processes that share each batch, one to a GPU; the result is that of one process, to rounding. Under
-            `torchrun` it is the number of its processes, each of which calls this.
+        devices: processes that share each batch, one to a GPU. The result equals that of one process up to rounding,
+            which training amplifies; `train.precision=64-true` shows it exactly. Under `torchrun` it is the number of its
+            processes, each of which calls this.
         listener: told of every step and epoch.
         backbone: a network of the caller's own, in the place of the recipe's pretrained one.
 

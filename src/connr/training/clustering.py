@@ -31,6 +31,7 @@ def cluster(framework: Framework, images: Rows, plan: Plan, epoch: int, device: 
     """Each rank extracts the features of its share of the images; none ever holds all (n d) of them.
 
     k-means is for the first `plan.clustered` images; the others go to the nearest centroid.
+    Clusters are numbered by size, see `renumbered`.
 
     Raises:
         Diverged: a feature is not finite.
@@ -59,12 +60,25 @@ def cluster(framework: Framework, images: Rows, plan: Plan, epoch: int, device: 
             rest = extract(framework.representation, images, normalise, device, slice(split + share.start, split + share.stop))
         others = ranks.gather(nearest(rest, own.centroids), total=n - split)
         assignments = torch.cat([assignments, others])
-    return Clustered(own._replace(assignments=assignments), spread(features, split, ranks))
+    return Clustered(renumbered(own._replace(assignments=assignments)), spread(features, split, ranks))
 
 
 def nearest(features: Float[Tensor, "b d"], centroids: Float[Tensor, "K d"]) -> Int[Tensor, " b"]:
     """The nearest centroid of each row."""
     return torch.cdist(features, centroids, compute_mode="donot_use_mm_for_euclid_dist").argmin(dim=1)
+
+
+def renumbered(clusters: Clusters) -> Clusters:
+    """The same clusters, the largest first; of equally large ones, that with the first image. Empty ones come last.
+
+    Equal clusterings so have equal numbers, whatever k-means started from.
+    """
+    members, k = clusters.assignments.cpu(), len(clusters.centroids)
+    sizes = members.bincount(minlength=k)
+    first = torch.full((k,), len(members)).scatter_reduce_(0, members, torch.arange(len(members)), "amin")
+    order = (sizes * (len(members) + 1) - first).argsort(descending=True, stable=True)  # by size, then first member
+    order = order.to(clusters.assignments.device)
+    return clusters._replace(centroids=clusters.centroids[order], assignments=order.argsort()[clusters.assignments])
 
 
 def spread(features: Float[Tensor, "b d"], n: int, ranks: Ranks) -> float:

@@ -13,6 +13,12 @@ from connr.frameworks.framework import on_sphere
 AT_A_TIME = 512
 
 
+def input_dtype(network: nn.Module) -> torch.dtype:
+    """float64 for a network whose first weights are in double precision, else float32."""
+    first = next(network.parameters(), None)
+    return torch.float64 if first is not None and first.dtype == torch.float64 else torch.float32
+
+
 def extract(
     representation: nn.Module,
     images: Rows,
@@ -21,7 +27,9 @@ def extract(
     share: slice = slice(None),
     at_a_time: int = AT_A_TIME,
 ) -> Float[Tensor, "n d"]:
-    """Features (n d) of un-augmented images, in float32 on `device`. Writes nothing to the network.
+    """Features (n d) of un-augmented images, on `device`, in float64 where the network is, else in float32.
+
+    Writes nothing to the network.
 
     Args:
         representation: encoder and projector, on `device`, in evaluation mode: a finished model is, and a network that is
@@ -31,8 +39,9 @@ def extract(
         share: of the images, that features are wanted of.
         at_a_time: images that the network is given together.
     """
+    dtype = input_dtype(representation)
     with torch.no_grad():
-        rows = [representation(normalise(part.to(device))) for part in parts(images, at_a_time, share)]
+        rows = [representation(normalise(part.to(device)).to(dtype)) for part in parts(images, at_a_time, share)]
     return on_sphere(torch.cat(rows))
 
 

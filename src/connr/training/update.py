@@ -17,6 +17,7 @@ from connr import algorithm
 from connr.frameworks import Framework
 from connr.key_memory import KeyMemory
 from connr.ranks import ALONE, Ranks
+from connr.training.features import input_dtype
 
 
 class Updated(NamedTuple):
@@ -50,6 +51,8 @@ def update(
         loss_scale: the loss is multiplied by it before the backward pass; the loss that is reported is not.
         others: as `algorithm.step`.
     """
+    dtype = input_dtype(framework)
+    views = views[0].to(dtype), views[1].to(dtype)
     n = len(indices) if batch_size is None else batch_size
     gather, first = partial(ranks.gather, total=n), ranks.share(n).start
     found = algorithm.step(framework, views, indices, sockets, gather, first, autocast, memory)
