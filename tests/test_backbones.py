@@ -3,6 +3,8 @@
 import json
 import os
 import pickle
+import subprocess
+import sys
 
 import pytest
 import safetensors.torch
@@ -11,7 +13,19 @@ from torch import nn
 from torchvision import models
 
 from connr import ConNR, experiment
-from connr.backbones import at_hand, by_depth, expects, features_out, mlp_encoder, open_backbone, remade
+from connr.backbones import (
+    at_hand,
+    by_depth,
+    expects,
+    features_out,
+    mlp_encoder,
+    open_backbone,
+    own,
+    remade,
+    resnet,
+    small_resnet,
+)
+from connr.backbones.pointwise import StridedPointwise, without_strided_pointwise
 from connr.backbones.weights import read_weights
 from connr.errors import InputError
 
@@ -299,3 +313,75 @@ def test_every_depth_has_a_factor_that_rises_to_the_last():
     assert groups[2][1][0] is network.layer1[0].conv1.weight
     assert len(by_depth(models.vit_b_16(), 0.1)) == 1 + 1 + 1 + 12 + 1 + 1  # token, patches, positions, layers, norm, head
     assert [factor for factor, _ in by_depth(nn.Linear(2, 2), 0.5)] == [0.5, 1.0]
+
+
+# Strided 1x1 convolutions, which oneDNN damages memory with
+
+TRAINS = """
+import torch
+from torch import nn
+from connr.backbones import own, small_resnet
+
+torch.manual_seed(0)
+for width in (4, 8, 12):
+    mine = own(nn.Sequential(nn.Conv2d(3, width, 1), nn.Conv2d(width, 16, 1, 2), nn.Flatten()), 64, 3).network.train()
+    for network in (small_resnet(3, width, 2), mine):
+        network = network.to(memory_format=torch.channels_last)
+        for _ in range(5):
+            images = torch.randn(16, 3, 64, 64).to(memory_format=torch.channels_last)
+            network(images).square().sum().backward()
+print("trained")
+"""
+
+
+def test_narrow_networks_train_on_channels_last_images():
+    """On processors with AVX-512 the strided convolution itself ends the process with SIGSEGV."""
+    ended = subprocess.run([sys.executable, "-c", TRAINS], capture_output=True, text=True, timeout=600)
+    assert (ended.returncode, ended.stdout) == (0, "trained\n"), ended.stderr
+
+
+@pytest.mark.parametrize(("stride", "groups", "bias"), [(2, 1, False), (3, 2, True), ((1, 2), 1, True)])
+@pytest.mark.parametrize("size", [(7, 8), (1, 1)])
+def test_a_slice_before_a_1x1_convolution_is_its_stride(stride, groups, bias, size):
+    torch.manual_seed(0)
+    strided = nn.Conv2d(4, 6, 1, stride, groups=groups, bias=bias).double()
+    sliced = StridedPointwise(4, 6, 1, stride, groups=groups, bias=bias).double()
+    sliced.load_state_dict(strided.state_dict())
+    x = torch.randn(3, 4, *size, dtype=torch.float64)
+    images = [x.clone().requires_grad_() for _ in range(2)]
+    for network, x in zip((strided, sliced), images, strict=True):
+        network(x).square().sum().backward()
+    assert torch.allclose(sliced(images[1]), strided(images[0]), rtol=1e-12)
+    assert torch.allclose(images[1].grad, images[0].grad, rtol=1e-12)
+    for one, other in zip(sliced.parameters(), strided.parameters(), strict=True):
+        assert torch.allclose(one.grad, other.grad, rtol=1e-12)
+
+
+def strided_pointwise(network):
+    return {
+        name: type(module)
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.stride != (1, 1)
+    }
+
+
+def test_no_network_that_is_opened_has_a_strided_1x1_convolution():
+    pytest.importorskip("timm")
+    user = nn.Sequential(nn.Conv2d(3, 4, 1, 2), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3, 2), nn.Conv2d(4, 4, 1, 2, padding=1))
+    networks = {
+        "resnet": (resnet("resnet18"), 3),
+        "small": (small_resnet(3, 8, 4), 3),
+        "torchvision": (opened("torchvision:resnet50", "random").network, 3),
+        "timm": (opened("timm:resnet18", "random").network, 3),
+        "own": (own(user, 32, 3).network, 1),
+    }
+    for name, (network, count) in networks.items():
+        found = list(strided_pointwise(network).values())
+        safe = [kind for kind in found if kind is StridedPointwise]
+        assert len(safe) == count, name
+        assert len(found) - len(safe) == (1 if name == "own" else 0), name  # a padded one is not a slice
+    plain = models.resnet50()
+    assert list(networks["torchvision"][0].state_dict()) == [name for name in plain.state_dict() if not name.startswith("fc.")]
+    assert type(user[0]) is nn.Conv2d  # the user's own module is left alone
+    before = {name: id(parameter) for name, parameter in plain.named_parameters()}
+    assert {name: id(parameter) for name, parameter in without_strided_pointwise(plain).named_parameters()} == before

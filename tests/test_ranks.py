@@ -1,11 +1,14 @@
+import faulthandler
 import os
+import signal
 import time
 
 import pytest
 import torch
 from processes import RankFailed, on_ranks
 
-from connr.ranks import ALONE, ProcessGroup, Ranks
+from connr.errors import RankLost
+from connr.ranks import ALONE, ProcessGroup, Ranks, launch
 
 
 def told(total):
@@ -66,3 +69,27 @@ def test_the_helper_itself_neither_hangs_nor_hides_a_failure(how, says):
     with pytest.raises(RankFailed, match=says):
         on_ranks(2, fails_on_the_last, how, timeout=6 if how == "hangs" else 50)
     assert time.monotonic() - began < 45
+
+
+def dies_on_the_last(ranks, _, number):
+    """The other rank waits for this one, and fails when it is gone."""
+    assert faulthandler.is_enabled()
+    if ranks.rank == 1:
+        os.kill(os.getpid(), number)
+    ranks.sum(torch.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (signal.SIGSEGV, r"rank 1 \(process \d+\) was ended by SIGSEGV\. It crashed in compiled code; .* with --resume\."),
+        (signal.SIGKILL, r"rank 1 \(process \d+\) was ended by SIGKILL\. The system .* memory .* with --resume\."),
+    ],
+)
+def test_a_rank_that_a_signal_ended_is_named_with_a_trace_and_how_to_go_on(number, says, capfd):
+    with pytest.raises(RankLost, match=says):
+        launch.on_ranks(2, "cpu", dies_on_the_last, (int(number),), print)
+    trace = capfd.readouterr().err
+    if number == signal.SIGSEGV:
+        assert "Fatal Python error: Segmentation fault" in trace
+        assert "in dies_on_the_last" in trace

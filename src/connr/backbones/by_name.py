@@ -12,6 +12,7 @@ from torch import nn
 from connr.backbones import former, hub, timm, torchvision
 from connr.backbones.backbone import Backbone, Input
 from connr.backbones.made import Build
+from connr.backbones.pointwise import without_strided_pointwise
 from connr.errors import InputError
 
 KINDS = ("torchvision", "timm", "hub", "run")
@@ -49,7 +50,7 @@ def open_backbone(model: str, weights: str | None, size: int, build: Build) -> B
         found = timm.open_network(name, weights, size)
     else:
         found = hub.open_network(name, weights, size)
-    found.network.eval()
+    without_strided_pointwise(found.network).eval()
     return found
 
 
@@ -60,7 +61,9 @@ def own(module: nn.Module, size: int, channels: int) -> Backbone:
     )
     name = f"{type(module).__module__}.{type(module).__qualname__}"
     wanted = Input(size, channels, mean, std)
-    return Backbone(deepcopy(module).eval(), wanted, {"kind": "module", "name": name}, f"module {name}")
+    return Backbone(
+        without_strided_pointwise(deepcopy(module)).eval(), wanted, {"kind": "module", "name": name}, f"module {name}"
+    )
 
 
 def at_hand(model: str) -> Path | None:

@@ -4,6 +4,8 @@ from torch import nn
 from torchvision.models import resnet18, resnet34
 from torchvision.models.resnet import BasicBlock
 
+from connr.backbones.pointwise import StridedPointwise, without_strided_pointwise
+
 RESNETS = {"resnet18": resnet18, "resnet34": resnet34}
 
 
@@ -22,7 +24,7 @@ def resnet(name: str, channels: int = 3, small_images: bool = False) -> nn.Modul
     elif channels != 3:
         network.conv1 = nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
     network.fc = nn.Identity()
-    return network
+    return without_strided_pointwise(network)
 
 
 def small_resnet(channels: int = 3, width: int = 32, stages: int = 3, blocks: int = 1, stem_stride: int = 1) -> nn.Sequential:
@@ -43,7 +45,7 @@ def small_resnet(channels: int = 3, width: int = 32, stages: int = 3, blocks: in
         for block in range(blocks):
             shortcut = None
             if block == 0 and (stride, before) != (1, after):
-                shortcut = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
+                shortcut = nn.Sequential(StridedPointwise(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
             layers.append(BasicBlock(before, after, stride if block == 0 else 1, shortcut))
             before = after
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())

@@ -1,5 +1,6 @@
 """What all commands share: the app, errors as one line, common options. Nothing heavy is imported here."""
 
+import faulthandler
 import os
 from typing import Annotated, Any
 
@@ -51,6 +52,8 @@ def speaks() -> bool:
 
 @app.callback(invoke_without_command=True)
 def main(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if not faulthandler.is_enabled():
+        faulthandler.enable()  # a crash in compiled code leaves the stack of the Python code that called it
     if version:
         typer.echo(f"connr {__version__}")
         raise typer.Exit

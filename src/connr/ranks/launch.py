@@ -1,5 +1,6 @@
 """Starts the ranks of a run on this machine, hears from them, and takes them down together."""
 
+import faulthandler
 import multiprocessing
 import os
 import signal
@@ -22,6 +23,11 @@ from connr.ranks.exchange import ALONE, ProcessGroup, Ranks
 
 GRACE = 10.0  # seconds that the other ranks get to end by themselves once one has ended
 LOOK = 0.2  # seconds between two looks at the ranks
+CRASH = " It crashed in compiled code; the stack of its Python code is in the standard error output."
+WHY = dict.fromkeys(("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT"), CRASH) | {
+    "SIGKILL": " The system does that when memory runs out."
+}
+GO_ON = "To continue from the last checkpoint, run the same command with --resume."
 
 Send = Callable[..., None]  # send(what, *values): to be heard in the process that started the ranks
 
@@ -71,7 +77,7 @@ def on_ranks(
     ends = [mp.get_context("spawn").Pipe(duplex=False) for _ in range(count)]
     raised: list[Exception] = []
     readers: list[Any] = [reader for reader, _ in ends]
-    until, others, pids = float("inf"), set(multiprocessing.active_children()), list[int]()
+    until, others, pids, codes = float("inf"), set(multiprocessing.active_children()), list[int](), list[int | None]()
     with tempfile.TemporaryDirectory() as place, _passing_on(pids) as asked:
         started = (count, device, Path(place) / "store", [writer for _, writer in ends], function, arguments)
         try:
@@ -82,7 +88,11 @@ def on_ranks(
                 writer.close()
             if asked:  # while they were being started
                 raise Stopped(asked[0])
-            while not processes.join(timeout=LOOK if not readers else 0, grace_period=GRACE):
+            while True:
+                wait(list(processes.sentinels), timeout=0 if readers else LOOK)
+                codes = [process.exitcode for process in processes.processes]  # before join ends the others
+                if processes.join(timeout=0, grace_period=GRACE):
+                    break
                 for reader in wait(readers, timeout=LOOK):
                     _listen(reader, readers, raised, hear)  # type: ignore[arg-type]
                 if any(not isinstance(fault, Stopped) for fault in raised):
@@ -96,7 +106,7 @@ def on_ranks(
             if asked and isinstance(fault, ProcessExitedException) and fault.signal_name in ("SIGTERM", "SIGKILL"):
                 raised.append(Stopped(asked[0]))
             elif all(isinstance(each, Stopped) for each in raised):
-                raise RankLost(_what_happened(fault)) from fault
+                raise RankLost(_what_happened(fault, codes, processes.pids())) from fault
         finally:
             for process in set(multiprocessing.active_children()) - others:
                 process.kill()
@@ -118,6 +128,8 @@ def _rank(
     arguments: tuple[object, ...],
 ) -> None:
     """A process of `on_ranks`, from start to end."""
+    if not faulthandler.is_enabled():
+        faulthandler.enable()
     parent, writer = os.getppid(), writers[rank]
     for other in writers:
         if other is not writer:
@@ -181,9 +193,17 @@ def _passing_on(pids: list[int]) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _what_happened(fault: ProcessExitedException | ProcessRaisedException) -> str:
-    """Which rank ended, and how."""
+def _what_happened(
+    fault: ProcessExitedException | ProcessRaisedException, codes: list[int | None], pids: list[int | None]
+) -> str:
+    """Which rank ended, and how. If one died by a signal, others may fail because it is gone: the first one is the cause."""
+    if isinstance(fault, ProcessExitedException):
+        codes = [fault.exit_code if rank == fault.error_index else code for rank, code in enumerate(codes)]
+    for rank, code in enumerate(codes):
+        if code is not None and code < 0:
+            name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+            return f"rank {rank} (process {pids[rank]}) was ended by {name}.{WHY.get(name, '')} {GO_ON}"
     which = f"rank {fault.error_index} (process {fault.error_pid})"
     if isinstance(fault, ProcessExitedException):
-        return f"{which} was ended by {fault.signal_name}." if fault.signal_name else f"{which} ended with {fault.exit_code}."
+        return f"{which} ended with exit code {fault.exit_code}. {GO_ON}"
     return f"{which} failed:\n{fault}"
