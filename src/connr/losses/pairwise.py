@@ -2,9 +2,13 @@
 
 W_ij = 1[cos(p_i, p_j) >= 0.95], p of the plain images
 pairs      mean_ij -(W_ij ln S_ij + (1 - W_ij) ln(1 - S_ij)),  S_ij = cos(p_i, p'_j) / max_kl cos(p_k, p'_l)
-labels     mean over i with max p_i >= 0.9, and over k, of -(y_ik ln p'_ik + (1 - y_ik) ln(1 - p'_ik)),  y_i = one-hot argmax p_i
-JSD        mean over W_ij = 1 of softplus(-T_ij) + mean over W_ij = 0 of softplus(T_ij),  T_ij = a discriminator's score of
-           deep feature i with shallow feature j: minus the Jensen-Shannon bound on their mutual information
+labels     mean over i with max p_i >= 0.9, and over k, of -(y_ik ln p'_ik + (1 - y_ik) ln(1 - p'_ik))
+           y_i = argmax p_i, one-hot
+JSD        mean over W_ij = 1 of softplus(-T_ij) + mean over W_ij = 0 of softplus(T_ij)
+           T_ij = a discriminator's score of deep feature i with shallow feature j; the term is minus the Jensen-Shannon
+           bound on their mutual information
+
+The weights of the three in DCCM are 1, 5 and 0.05.
 """
 
 import torch
@@ -74,8 +78,7 @@ def label_cross_entropy(
     check_rows("predictions.T", predictions.T)
     confidence, labels = references.detach().max(dim=1)
     kept = confidence >= threshold
-    K = predictions.shape[1]
-    own = F.one_hot(labels, K).bool()
+    own = F.one_hot(labels, predictions.shape[1]).bool()
     values = upcast(predictions)
     per_image = -torch.where(own, clamped_log(values), clamped_log(1 - values)).mean(dim=1)
     return (per_image * kept).sum() / kept.sum().clamp(min=1)

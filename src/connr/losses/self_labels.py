@@ -41,8 +41,7 @@ def balanced_cross_entropy(
         ValueError: b = 0.
     """
     check_rows("logits", logits)
-    K = logits.shape[1]
-    member = F.one_hot(torch.where(kept, labels, 0).long(), K) * kept[:, None]
+    member = F.one_hot(torch.where(kept, labels, 0).long(), logits.shape[1]) * kept[:, None]
     sizes = member.sum(dim=0)
     per_class = -(F.log_softmax(upcast(logits), dim=1) * member).sum(dim=0) / sizes.clamp(min=1)
     return per_class.sum() / (sizes > 0).sum().clamp(min=1)
@@ -87,11 +86,11 @@ def top_per_cluster(assignments: Float[Tensor, "b K"], ratio: float = 0.5, thres
     check_rows("assignments", assignments)
     if not 0 < ratio <= 1:
         raise ValueError(f"ratio={ratio} should be in (0, 1].")
-    b, K = assignments.shape
+    b, n_clusters = assignments.shape
     confidence, labels = assignments.max(dim=1)
     by_confidence = torch.argsort(confidence, descending=True, stable=True)
-    member = F.one_hot(labels[by_confidence], K)
+    member = F.one_hot(labels[by_confidence], n_clusters)
     rank = (member.cumsum(dim=0) * member).sum(dim=1)  # 1 for the most confident image of each cluster
     chosen = torch.empty(b, dtype=torch.bool, device=assignments.device)
-    chosen[by_confidence] = rank <= math.ceil(ratio * b / K - 1e-9)  # what rounding adds is no image more
+    chosen[by_confidence] = rank <= math.ceil(ratio * b / n_clusters - 1e-9)  # what rounding adds is no image more
     return chosen & (confidence >= threshold)
