@@ -76,7 +76,7 @@ def label_cross_entropy(
     """
     check_rows("predictions", predictions)
     check_rows("predictions.T", predictions.T)
-    confidence, labels = references.detach().max(dim=1)
+    confidence, labels = upcast(references.detach()).max(dim=1)
     kept = confidence >= threshold
     own = F.one_hot(labels, predictions.shape[1]).bool()
     values = upcast(predictions)

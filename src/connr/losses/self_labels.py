@@ -63,7 +63,7 @@ def confident_cross_entropy(
     Raises:
         ValueError: b = 0.
     """
-    confidence, labels = weak_assignments.detach().max(dim=1)
+    confidence, labels = upcast(weak_assignments.detach()).max(dim=1)
     kept = confidence > threshold
     return SelfLabelLoss(balanced_cross_entropy(strong_logits, labels, kept), kept.to(upcast(strong_logits).dtype).mean())
 
@@ -87,7 +87,7 @@ def top_per_cluster(assignments: Float[Tensor, "b K"], ratio: float = 0.5, thres
     if not 0 < ratio <= 1:
         raise ValueError(f"ratio={ratio} should be in (0, 1].")
     b, n_clusters = assignments.shape
-    confidence, labels = assignments.max(dim=1)
+    confidence, labels = upcast(assignments).max(dim=1)
     by_confidence = torch.argsort(confidence, descending=True, stable=True)
     member = F.one_hot(labels[by_confidence], n_clusters)
     rank = (member.cumsum(dim=0) * member).sum(dim=1)  # 1 for the most confident image of each cluster
