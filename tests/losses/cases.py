@@ -89,10 +89,12 @@ def unit_memory(n):
 
 
 def boosted(n):
+    """Images that are not kept have a label too, which must not count; or none, where one image is kept."""
+    kept, labels = n.kept(), n.labels()
     return {
         "first": n.rows(n.b, n.d),
         "second": n.rows(n.b, n.d),
-        "labels": torch.where(kept := n.kept(), n.labels(), -1),
+        "labels": torch.where(kept, labels, -1) if n.kind == "one kept" else labels,
         "kept": kept,
     }
 

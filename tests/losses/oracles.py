@@ -52,7 +52,7 @@ def info_nce(queries, positives, negatives, temperature):
         row = []
         for z in own:
             positive = math.exp(cos(q, z) / temperature)
-            row.append(-math.log(positive / (positive + sum(math.exp(cos(q, n) / temperature) for n in negatives))))
+            row.append(-math.log(positive / (positive + sum(math.exp(dot(unit(q), n) / temperature) for n in negatives))))
         table.append(row)
     return table
 
@@ -244,7 +244,7 @@ def expert_log_probabilities(students, teachers, prototypes, queue, temperature)
         for k in range(len(prototypes)):
             head = add(unit(f[k]), unit(prototypes[k]))
             positive = math.exp(dot(unit(v[k]), head) / temperature)
-            negative = sum(math.exp(dot(unit(u[k]), head) / temperature) for u in queue)
+            negative = sum(math.exp(dot(u[k], head) / temperature) for u in queue)
             row.append(math.log(positive / (positive + negative)))
         table.append(row)
     return table
@@ -366,7 +366,7 @@ def cluster_contrast(first, second, queue, temperature):
     for k, r in enumerate(first):
         positive = math.exp(cos(r, second[k]) / temperature)
         others = sum(math.exp(cos(r, second[m]) / temperature) for m in range(len(second)) if m != k)
-        queued = sum(math.exp(cos(r, u) / temperature) for u in queue)
+        queued = sum(math.exp(dot(unit(r), u) / temperature) for u in queue)
         losses.append(-math.log(positive / (positive + others + queued)))
     return mean(losses)
 

@@ -110,6 +110,16 @@ def test_large_logits_give_finite_losses_and_gradients(case):
                 assert gradient is None or gradient.isfinite().all(), (size, kind, scale)
 
 
+@each_loss
+def test_nothing_waits_for_the_device(case):
+    """Tensors of the meta device have no values: whatever needs one on the host, `.item()` or an `if`, raises."""
+    arguments = case.inputs(Draw((6, 4, 3), 0))
+    away = {name: value.to("meta") if isinstance(value, torch.Tensor) else value for name, value in arguments.items()}
+    result = case.loss(**through_softmax(case, away))
+    for part in result if isinstance(result, tuple) else (result,):
+        assert part.device.type == "meta"
+
+
 def test_zero_rows_give_finite_gradients():
     """A dead projection or a cluster with no mass is a row of zeros, which has no direction."""
     rows = torch.zeros(4, 3, requires_grad=True)

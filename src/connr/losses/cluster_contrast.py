@@ -38,7 +38,7 @@ def cluster_contrast(
     Args:
         first: (K d), r, need not be normalised.
         second: (K d), r' of the other view; row k is the positive of row k.
-        queue: (m d), u, clusters of past batches; m may be 0.
+        queue: (m d), u, clusters of past batches, rows of L2 norm 1, which are not normalised again; m may be 0.
         temperature: tau > 0.
 
     Returns:
@@ -49,8 +49,8 @@ def cluster_contrast(
     """
     check_rows("first", first)
     check_temperature(temperature)
-    others = normalize_rows(torch.cat([upcast(second), upcast(queue)]))
-    logits = normalize_rows(first) @ others.T / temperature
+    rows = normalize_rows(first)
+    logits = rows @ torch.cat([normalize_rows(second), queue.to(rows.dtype)]).T / temperature
     return F.cross_entropy(logits, torch.arange(len(first), device=logits.device))
 
 

@@ -51,11 +51,11 @@ def expert_log_probabilities(
         students: (b K d), f, one embedding an expert, need not be normalised.
         teachers: (b K d), v, of the other view, need not be normalised.
         prototypes: (K d), mu, need not be normalised; the sum f + mu is not normalised again.
-        queue: (m K d), u, need not be normalised; with m = 0 the result is 0.
+        queue: (m K d), u, rows of L2 norm 1, which are not normalised again; with m = 0 the result is 0.
         temperature: tau > 0.
 
     Returns:
-        (b K), log-probabilities <= 0; they do not sum to 1 over the experts.
+        (b K), log-probabilities <= 0; they do not sum to 1 over the experts. The computation holds b m K numbers.
 
     Raises:
         ValueError: temperature <= 0.
@@ -63,7 +63,7 @@ def expert_log_probabilities(
     check_temperature(temperature)
     heads = normalize_rows(students) + normalize_rows(prototypes)
     positive = (normalize_rows(teachers) * heads).sum(dim=2) / temperature
-    others = torch.logsumexp(torch.einsum("bkd,mkd->mbk", heads, normalize_rows(queue)) / temperature, dim=0)
+    others = torch.logsumexp(torch.einsum("bkd,mkd->mbk", heads, queue.to(heads.dtype)) / temperature, dim=0)
     return positive - torch.logaddexp(positive, others)
 
 

@@ -38,7 +38,7 @@ def info_nce(
     Args:
         queries: (b d), need not be normalised.
         positives: (b k d), k positives of each query, need not be normalised.
-        negatives: (m d), e.g. a queue, need not be normalised; with m = 0 the loss is 0.
+        negatives: (m d), e.g. a queue, rows of L2 norm 1, which are not normalised again; with m = 0 the loss is 0.
         temperature: tau > 0.
 
     Returns:
@@ -50,5 +50,5 @@ def info_nce(
     check_temperature(temperature)
     unit = normalize_rows(queries)
     positive = torch.einsum("bd,bkd->bk", unit, normalize_rows(positives)) / temperature
-    others = torch.logsumexp(unit @ normalize_rows(negatives).T / temperature, dim=1, keepdim=True)
+    others = torch.logsumexp(unit @ negatives.to(unit.dtype).T / temperature, dim=1, keepdim=True)
     return torch.logaddexp(positive, others) - positive
