@@ -2,8 +2,8 @@
 
 Inputs are those of the whole batch, gathered over processes with gradient. Losses are scalars unless stated. Everything is
 computed in float32 at least (float64 stays float64), whatever the inputs' type; call the losses outside autocast, which would
-compute their matrix products in half precision. Embeddings need not be normalised; a queue or memory holds unit rows and is not
-normalised again. Nothing waits for the device, keeps state or draws random numbers.
+compute their matrix products in half precision. Embeddings need not be normalised; a queue or memory holds unit rows and is
+not normalised again. Nothing waits for the device, keeps state or draws random numbers.
 
 | loss | of |
 |---|---|
