@@ -1,0 +1,1 @@
+"""The loss functions against naive loops."""
