@@ -116,8 +116,8 @@ def _refuse_download(r: "Recipe", settings: list[str], folder: Any) -> None:
     needed = r.backbone.weights is None or model.startswith("hub:")
     if needed and not model.startswith(("run:", "module:")) and not backbones.at_hand(model):
         raise InputError(
-            f"the run in {folder.path} is on {model}, whose weights are not on this machine, and a run folder downloads nothing "
-            f"by itself; add --set backbone.model={shlex.quote(model)} to have them fetched."
+            f"the run in {folder.path} is on {model}, whose weights are not on this machine, and a run folder downloads "
+            f"nothing by itself; add --set backbone.model={shlex.quote(model)} to have them fetched."
         )
 
 
