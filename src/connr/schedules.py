@@ -36,4 +36,4 @@ def warmup_cosine(step: int, steps: int, warmup: int, reaches_zero: bool = True)
 
 def target_momentum(step: int, steps: int, initial: float, final: float = 1.0) -> float:
     """The momentum of the target network, from `initial` to `final` along a half cosine (BYOL, Grill et al. 2020)."""
-    return final - (final - initial) * 0.5 * (1 + math.cos(math.pi * step / steps))
+    return final - (final - initial) * 0.5 * (1 + math.cos(math.pi * (step / steps)))
