@@ -3,7 +3,7 @@
 A small run is made once. Each case copies it, changes one file (a value of its JSON or YAML, a cell, a row or a column of its
 CSV, a name, type, shape or value of its tensors, a declared size; or its bytes), and reads it as the commands do. What may
 come of it: it is read, or it is refused by one of connr's own errors. What may not: any other error, numbers that are not
-finite, more than 10 seconds of the processor, or more than 1 GiB of memory beyond what the process had. Exits with 1 if one does.
+finite, more than 10 seconds of computing, or more than 1 GiB of memory beyond what the process had. Exits with 1 if one does.
 
 python benchmarks/fuzz_readers.py [--cases 2000] [--seed 0] [--only KIND] [--json FILE]
 """
