@@ -22,15 +22,18 @@ class RecipeError(InputError):
 
 
 MOST_BYTES = 2**16  # of a file
+DEEPEST = 32  # levels of sections and lists
 MOST_EXTENDED = 16  # recipes that one extends, those that these extend counted as well
 SHOWN = 200  # characters of a wrong value
 
 
 class WithoutAliases(yaml.SafeLoader):
-    """YAML in which nothing stands for something else and no key is there twice.
+    """YAML in which nothing stands for something else, no key is there twice, and nothing is nested deeper than a recipe is.
 
     Ten lines of aliases of aliases unfold to more than memory holds; of two sections of one name the first would be lost.
     """
+
+    levels = 0
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
@@ -45,7 +48,14 @@ class WithoutAliases(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             found = self.peek_event()
             raise yaml.MarkedYAMLError(problem=f"write *{found.anchor} out, without alias", problem_mark=found.start_mark)
-        return super().compose_node(parent, index)
+        self.levels += 1
+        if self.levels > DEEPEST:
+            raise yaml.MarkedYAMLError(
+                problem=f"nested deeper than {DEEPEST} levels", problem_mark=self.peek_event().start_mark
+            )
+        node = super().compose_node(parent, index)
+        self.levels -= 1
+        return node
 
 
 PRESETS = ("presets/paper", "presets/released")  # not whole recipes, for others to extend

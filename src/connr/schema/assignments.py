@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import FailFast, Field, TypeAdapter, ValidationError
 
 from connr.errors import InputError
 from connr.recipe.section import MAX_CLUSTERS
@@ -31,9 +31,9 @@ class Assignment(NamedTuple):
 
 
 COLUMNS = Assignment._fields
-CLUSTERS = TypeAdapter(list[Annotated[int, Field(ge=0, lt=MAX_CLUSTERS)]])
-DISTANCES = TypeAdapter(list[Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]])
-RATIOS = TypeAdapter(list[Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]])
+CLUSTERS = TypeAdapter(Annotated[list[Annotated[int, Field(ge=0, lt=MAX_CLUSTERS)]], FailFast()])
+DISTANCES = TypeAdapter(Annotated[list[Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]], FailFast()])
+RATIOS = TypeAdapter(Annotated[list[Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]], FailFast()])
 
 
 def read_assignments(path: Path, clusters: int | None = None) -> list[Assignment]:
@@ -52,17 +52,17 @@ def read_assignments(path: Path, clusters: int | None = None) -> list[Assignment
         raise InputError(f"{wrong}: it has no rows.")
     if clusters is not None and clusters > len(cells):
         raise InputError(f"{wrong}: it has {len(cells):,} rows, fewer than the {clusters:,} clusters.")
-    names, *numbers, labels = zip(*cells, strict=True)
+    names, labels = [row[0] for row in cells], [row[4] for row in cells]
+    numbers = [[_plain(text) for text in row[1:4]] for row in cells]
     try:
-        found = [
-            kind.validate_python([_plain(text) for text in column])
-            for kind, column in zip((CLUSTERS, DISTANCES, RATIOS), numbers, strict=True)
-        ]
+        found = CLUSTERS.validate_python([row[0] for row in numbers])
+        distances = DISTANCES.validate_python([row[1] for row in numbers])
+        ratios = RATIOS.validate_python([row[2] for row in numbers])
     except ValidationError as fault:
         raise InputError(f"{wrong}: row {faults(fault)}.") from fault
-    if (highest := max(found[0])) >= (clusters or len(cells)):
+    if (highest := max(found)) >= (clusters or len(cells)):
         raise InputError(f"{wrong}: there is no cluster {highest}.")
-    return [Assignment(*row) for row in zip(names, *found, labels, strict=True)]
+    return [Assignment(*row) for row in zip(names, found, distances, ratios, labels, strict=True)]
 
 
 def write_assignments(path: Path, rows: Iterable[Assignment]) -> None:
