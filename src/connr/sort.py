@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from connr.data import Skipped
-from connr.data.folder import endings
+from connr.data.formats import endings
 from connr.errors import InputError
 from connr.run import Placed, read_assignments, read_config, write_csv
 from connr.run_folder import RunFolder, check_new, replacing_folder

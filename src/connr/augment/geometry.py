@@ -53,8 +53,8 @@ def boxes_in(drawn: Float[Tensor, "b 22"], sizes: Int[Tensor, "#b 2"], ratio: tu
 
     whole_height = torch.where(w / h < ratio[0], (w / ratio[0]).round(), h)
     whole_width = torch.where(w / h > ratio[1], (h * ratio[1]).round(), w)
-    corner = ((h - whole_height) / 2).floor(), ((w - whole_width) / 2).floor()
-    central = torch.stack([*corner, whole_height, whole_width], dim=1)
+    central_top, central_left = ((h - whole_height) / 2).floor(), ((w - whole_width) / 2).floor()
+    central = torch.stack([central_top, central_left, whole_height, whole_width], dim=1)
     return torch.where(fits.any(dim=1, keepdim=True), boxes, central)
 
 
@@ -104,7 +104,9 @@ def cut(
     along, across = _weights(short, images.shape[2], size), _weights(long, images.shape[3], size)
     view = along.unsqueeze(1) @ images @ across.unsqueeze(1).mT
     view = torch.where(upright.view(-1, 1, 1, 1), view.mT, view)
-    return view if flipped is None else torch.where(onto(view.device, flipped).view(-1, 1, 1, 1), view.flip(3), view)
+    if flipped is not None:
+        view = torch.where(onto(view.device, flipped).view(-1, 1, 1, 1), view.flip(3), view)
+    return view
 
 
 def _weights(interval: Float[Tensor, "b 2"], stored: int, size: int) -> Float[Tensor, "b size stored"]:

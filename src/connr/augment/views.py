@@ -165,7 +165,8 @@ class Augment(Views):
         if images.ndim == 4:
             return images
         assert self.photograph is not None  # the recipe says how such rows are read
-        return images[:, : self.photograph.square_bytes].unflatten(1, self.photograph.square.shape)
+        squares: Tensor = images[:, : self.photograph.square_bytes].unflatten(1, self.photograph.square.shape)
+        return squares
 
     def _cut(self, rows: UInt8[Tensor, "b m"], drawn: Drawn) -> Float[Tensor, "b c s s"]:
         """The crop and flip of photographs."""

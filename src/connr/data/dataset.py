@@ -60,8 +60,8 @@ def read_dataset(
         first = f"; the first, {skipped[0].path}: {skipped[0].reason}" if skipped else ""
         raise InputError(f"the {type(data).__name__} holds no images{first}.")
     class_names = _class_names(data, labels)
-    known = torch.tensor(labels)
-    return ImageSet(**halves(images, kept), names=names, labels=known, class_names=class_names, skipped=skipped)
+    squares, photographs = halves(images, kept)
+    return ImageSet(squares, names, torch.tensor(labels), class_names, skipped, photographs=photographs)
 
 
 def _items(data: Any) -> Iterator[Any]:

@@ -68,7 +68,8 @@ def read_folder(
         raise InputError(f"{folder} has no subfolders with pictures to take labels from.")
     index = {name: at for at, name in enumerate(class_names)} | {"": UNLABELLED}
     labels = torch.tensor([index[place] for place in places])
-    return ImageSet(**halves(rows, kept), names=names, labels=labels, class_names=class_names, skipped=skipped)
+    images, photographs = halves(rows, kept)
+    return ImageSet(images, names, labels, class_names, skipped, photographs=photographs)
 
 
 def read_pictures(
@@ -124,8 +125,8 @@ def _decoded(
     with claimed(room.cache):
         name = key(folder, paths, *square, *((kept.short,) if kept else ()))
         if found := recalled(room.cache, name, shape):
-            images, kept = found
-            return images, kept.names, kept.skipped
+            images, notes = found
+            return images, notes.names, notes.skipped
         images = stored(readable(), room.cache / f"{name}.rows", shape)
         remember(room.cache, name, Kept(names, skipped))
     return images, names, skipped
@@ -217,9 +218,9 @@ def row_of(
     return packed(central, squeezed_by_pillow(plain, kept), height, width) if kept else central
 
 
-def halves(rows: Rows, kept: Photograph | None) -> dict[str, Rows | None]:
+def halves(rows: Rows, kept: Photograph | None) -> tuple[Rows, Rows | None]:
     """`images` and `photographs` of an `ImageSet`."""
-    return {"images": Squares(rows, kept), "photographs": rows} if kept else {"images": rows, "photographs": None}
+    return (Squares(rows, kept), rows) if kept else (rows, None)
 
 
 def _central(plain: Image.Image, square: Square) -> UInt8[Tensor, "c s s"]:

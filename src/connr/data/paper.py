@@ -56,8 +56,8 @@ def read_named(
             found, names, skipped = read_pictures(below, paths, square, threads, room, unreadable_at_most, kept)
             index = {folder.name: label for label, folder in enumerate(folders.values())}
             labels = torch.tensor([index[Path(each).parts[0]] for each in names])
-            whole = halves(found, kept)
-            return ImageSet(**whole, names=names, labels=labels, class_names=list(folders), skipped=skipped, source=source)
+            squares, photographs = halves(found, kept)
+            return ImageSet(squares, names, labels, list(folders), skipped, source, photographs=photographs)
     except Broken as fault:
         what = f"{name} is not whole in {root}: {fault}"
         raise InputError(f"{what}; connr data check {name} --root {root} says how to get it.") from fault

@@ -51,5 +51,5 @@ class Squares:
         return self.shape[0]
 
     def __getitem__(self, rows: int | slice | Tensor) -> Tensor:
-        found = self.rows[rows][..., : self.kept.square_bytes]
-        return found.unflatten(-1, self.kept.square.shape).contiguous()
+        found: Tensor = self.rows[rows][..., : self.kept.square_bytes].unflatten(-1, self.kept.square.shape)
+        return found.contiguous()

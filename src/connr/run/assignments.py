@@ -41,7 +41,7 @@ def read_assignments(folder: RunFolder, clusters: int | None = None) -> list[Pla
         InputError: the file is not there, or not as a run writes it.
     """
     try:
-        with open(folder.assignments, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        with open(folder.assignments, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             rows = [_placed(row) for row in csv.DictReader(file)]
         if not rows:
             raise ValueError("it has no rows")
