@@ -120,7 +120,7 @@ def _weights(interval: Float[Tensor, "b 2"], stored: int, size: int) -> Float[Te
     middles = start.unsqueeze(2) + torch.arange(0.5, size, device=interval.device).view(1, -1, 1) * step
     pixels = torch.arange(0.5, stored, device=interval.device)
     inside = (pixels + 0.5).minimum(start + length) - (pixels - 0.5).maximum(start)
-    triangle = (1 - (pixels - middles).abs() / step.clamp(min=1)).clamp(min=0) * inside.clamp(min=0).unsqueeze(1)
+    triangle: Tensor = (1 - (pixels - middles).abs() / step.clamp(min=1)).clamp(min=0) * inside.clamp(min=0).unsqueeze(1)
     return triangle / triangle.sum(dim=2, keepdim=True)
 
 
