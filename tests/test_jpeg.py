@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from connr.data.folder import fitted, read_picture
+from connr.data.folder import read_picture, row_of
 from connr.data.jpeg import frame_of, read_small_jpeg
 from connr.recipe.square import Square
 
@@ -26,7 +26,7 @@ def test_pixels_are_pillows_within_rounding(tmp_path, height, width, size, subsa
     photo(height, width).save(path, quality=95, subsampling=subsampling, progressive=bool(subsampling))
     assert read_small_jpeg(path, size, channels) is not None
     with Image.open(path) as picture:
-        expected = fitted(picture, Square(size, channels))
+        expected = row_of(picture, Square(size, channels))
     difference = (read_picture(path, Square(size, channels)).int() - expected.int()).abs().float()
     assert difference.mean() < 1.5
     assert difference.max() <= 12

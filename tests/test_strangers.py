@@ -13,14 +13,16 @@ import torch
 from PIL import EpsImagePlugin, Image, UnidentifiedImageError
 
 import connr
-from connr import ConNR, recipe
+from connr import ConNR, recipe, run
 from connr.data import open_images
 from connr.data.ahead import quiet_pillow
 from connr.data.folder import pictures, read_picture, read_pictures
 from connr.data.formats import endings, not_read, open_picture
 from connr.data.stream import open_stream
 from connr.errors import InputError
+from connr.export.card import model_card
 from connr.recipe.square import Square
+from connr.run_folder import RunFolder
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -164,6 +166,25 @@ def test_avif_is_read_or_named(tmp_path):
         assert len(open_images(tmp_path, 16, 3)) == 1
     else:
         assert not_read()[".avif"] == "AVIF needs a newer Pillow: pip install -U pillow"
+
+
+def test_a_model_card_holds_no_html_of_a_recipe(coloured_run):
+    evil = "x <img src=y onerror=alert(1)> [z](javascript:alert(1))\n```\n<script>alert(2)</script>"
+    r = recipe.load(str(coloured_run / "recipe.yaml")).model_copy(update={"description": evil})
+    card = model_card(r, RunFolder(coloured_run))
+    prose, fence, code = card.rpartition("## Recipe")[0], "````", card.rpartition("## Recipe")[2]
+    assert "<" not in prose.replace("<br>", "")
+    assert "&lt;img src=y onerror=alert(1)&gt; \\[z\\](javascript" in prose
+    assert code.strip().startswith(fence + "yaml")
+    assert code.strip().endswith(fence)
+    assert code.count(fence) == 2
+
+
+def test_assignments_that_a_spreadsheet_has_saved_are_read(coloured_run, tmp_path):
+    """With a byte order mark in front."""
+    folder = RunFolder(tmp_path)
+    folder.assignments.write_bytes(b"\xef\xbb\xbf" + (coloured_run / "assignments.csv").read_bytes())
+    assert run.read_assignments(folder) == run.read_assignments(RunFolder(coloured_run))
 
 
 @pytest.mark.parametrize("ending", ["png", "bmp", "tif", "ppm", "tga", "pcx"])

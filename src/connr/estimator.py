@@ -193,7 +193,7 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
             if not hasattr(self, "n_features_in_"):  # loaded
                 self.n_features_in_ = self.recipe_.data.features
             return _opened(self._rows(X, reset=False), self.recipe_, threads)
-        return _opened(X, self.recipe_, threads)
+        return _opened(X, self.recipe_, threads, for_views=False)
 
     def _adopt(self, r: Recipe, model: Model) -> "ConNR":
         self.recipe_, self.model_ = r, model
@@ -203,7 +203,12 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
 
 
 def _opened(
-    X: Images, r: Recipe, threads: int | None, labels_from_folders: bool = False, folder: RunFolder | None = None
+    X: Images,
+    r: Recipe,
+    threads: int | None,
+    labels_from_folders: bool = False,
+    folder: RunFolder | None = None,
+    for_views: bool = True,
 ) -> ImageSet:
     """X at the recipe's size, with a warning where files of it could not be read; `folder`: of the run, inside X perhaps."""
     images = open_for(
@@ -213,6 +218,7 @@ def _opened(
         leave_out=folder.path if folder else None,
         threads=threads,
         cache=folder.cache if folder else None,
+        for_views=for_views,
     )
     if images.skipped:
         first = ", ".join(skipped.path for skipped in images.skipped[:3])

@@ -187,7 +187,7 @@ def images_augmented(r: Recipe, mean: list[float], std: list[float], crop_scale:
     strengths = r.augment.model_dump(exclude={"name"})
     if crop_scale is not None:
         strengths["crop_scale"] = crop_scale
-    augment = Augment(mean, std, **strengths)
+    augment = Augment(mean, std, photograph=r.data.photograph, **strengths)
     if r.train.compile:
         augment.compile()
     return augment

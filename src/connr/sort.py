@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from connr.data import Skipped
-from connr.data.folder import endings
+from connr.data.formats import endings
 from connr.data.sources import over_network
 from connr.errors import InputError
 from connr.run import read_assignments, read_config

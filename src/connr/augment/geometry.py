@@ -7,7 +7,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from connr.augment.onto import onto
@@ -23,24 +23,38 @@ def draw_crops(
     Ten attempts at an area uniform in `scale` and an aspect uniform in log `ratio`; the first that fits, else the
     largest central box of an allowed aspect.
     """
-    h, w = size
-    area = torch.empty(count, 10).uniform_(*scale, generator=generator) * h * w
-    aspect = torch.empty(count, 10).uniform_(*(math.log(r) for r in ratio), generator=generator).exp()
+    return boxes_in(draw_boxes(count, scale, ratio, generator), torch.tensor([size]), ratio)
+
+
+TRIES = 10
+
+
+def draw_boxes(
+    count: int, scale: tuple[float, float], ratio: tuple[float, float], generator: torch.Generator
+) -> Float[Tensor, "b 22"]:
+    """What a box is made of, whatever the size of the image: `TRIES` shares of the area and aspects, and a corner in 0..1."""
+    area = torch.empty(count, TRIES).uniform_(*scale, generator=generator)
+    aspect = torch.empty(count, TRIES).uniform_(*(math.log(r) for r in ratio), generator=generator).exp()
+    return torch.cat([area, aspect, torch.rand(2, count, generator=generator).T], dim=1)
+
+
+def boxes_in(drawn: Float[Tensor, "b 22"], sizes: Int[Tensor, "#b 2"], ratio: tuple[float, float]) -> Float[Tensor, "b 4"]:
+    """The boxes of `draw_boxes` in images of these heights and widths."""
+    h, w = sizes.float().T.unsqueeze(2)
+    area, aspect, corner = drawn[:, :TRIES] * h * w, drawn[:, TRIES : 2 * TRIES], drawn[:, 2 * TRIES :].T
     widths, heights = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
     fits = (widths > 0) & (widths <= w) & (heights > 0) & (heights <= h)
     first = fits.float().argmax(dim=1, keepdim=True)
     height, width = heights.gather(1, first).squeeze(1), widths.gather(1, first).squeeze(1)
-    corner = torch.rand(2, count, generator=generator)
+    h, w = h.squeeze(1), w.squeeze(1)
     top = (corner[0] * (h - height + 1)).floor().minimum(h - height)  # rounding must not reach past the last row
     left = (corner[1] * (w - width + 1)).floor().minimum(w - width)
     boxes = torch.stack([top, left, height, width], dim=1)
 
-    whole_width, whole_height = float(w), float(h)
-    if w / h < ratio[0]:
-        whole_height = float(round(w / ratio[0]))
-    elif w / h > ratio[1]:
-        whole_width = float(round(h * ratio[1]))
-    central = torch.tensor([(h - whole_height) // 2, (w - whole_width) // 2, whole_height, whole_width])
+    whole_height = torch.where(w / h < ratio[0], (w / ratio[0]).round(), h)
+    whole_width = torch.where(w / h > ratio[1], (h * ratio[1]).round(), w)
+    central_top, central_left = ((h - whole_height) / 2).floor(), ((w - whole_width) / 2).floor()
+    central = torch.stack([central_top, central_left, whole_height, whole_width], dim=1)
     return torch.where(fits.any(dim=1, keepdim=True), boxes, central)
 
 
@@ -59,6 +73,55 @@ def cropped(
         x = torch.where(onto(device, flipped).unsqueeze(1), x.flip(-1), x)
     grid = torch.stack([x.unsqueeze(-2).expand(b, h, w), y.unsqueeze(-1).expand(b, h, w)], dim=3)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def central_squares(sizes: Int[Tensor, "b 2"]) -> Float[Tensor, "b 4"]:
+    """The boxes (top, left, height, width) of the central squares of images of these heights and widths."""
+    side = sizes.amin(dim=1, keepdim=True).float()
+    return torch.cat([(sizes - side) / 2, side.expand(-1, 2)], dim=1)
+
+
+def cut(
+    images: Float[Tensor, "b c short long"],
+    sizes: Int[Tensor, "b 2"],
+    boxes: Float[Tensor, "b 4"],
+    flipped: Bool[Tensor, " b"] | None,
+    size: int,
+) -> Float[Tensor, "b c s s"]:
+    """Each photograph's box at size x size pixels, left and right swapped where `flipped`.
+
+    It is torchvision's `resized_crop` of the photograph, bilinear with antialiasing, but for what was lost when it was stored.
+
+    Args:
+        images: whole photographs, resized to one shape; an upright one was transposed before.
+        sizes: their original heights and widths.
+        boxes: (top, left, height, width) in original pixels.
+    """
+    upright = sizes[:, :1] > sizes[:, 1:]
+    shares = boxes / sizes.float().repeat(1, 2)  # of the sides
+    vertical, horizontal = shares[:, 0::2], shares[:, 1::2]
+    short, long = torch.where(upright, horizontal, vertical), torch.where(upright, vertical, horizontal)
+    along, across = _weights(short, images.shape[2], size), _weights(long, images.shape[3], size)
+    view = along.unsqueeze(1) @ images @ across.unsqueeze(1).mT
+    view = torch.where(upright.view(-1, 1, 1, 1), view.mT, view)
+    if flipped is not None:
+        view = torch.where(onto(view.device, flipped).view(-1, 1, 1, 1), view.flip(3), view)
+    return view
+
+
+def _weights(interval: Float[Tensor, "b 2"], stored: int, size: int) -> Float[Tensor, "b size stored"]:
+    """What each of `size` pixels, which divide an interval of a side, takes of each `stored` one: bilinear, antialiased.
+
+    Args:
+        interval: where it begins and how long it is, as shares of the side.
+    """
+    start, length = (interval * stored).T.unsqueeze(2)
+    step = (length / size).unsqueeze(2)
+    middles = start.unsqueeze(2) + torch.arange(0.5, size, device=interval.device).view(1, -1, 1) * step
+    pixels = torch.arange(0.5, stored, device=interval.device)
+    inside = (pixels + 0.5).minimum(start + length) - (pixels - 0.5).maximum(start)
+    triangle: Tensor = (1 - (pixels - middles).abs() / step.clamp(min=1)).clamp(min=0) * inside.clamp(min=0).unsqueeze(1)
+    return triangle / triangle.sum(dim=2, keepdim=True)
 
 
 def _reads(start: Tensor, length: Tensor, size: int, device: torch.device) -> Float[Tensor, "*b size"]:

@@ -11,6 +11,7 @@ from connr.augment import colour, fused, geometry
 from connr.augment.blur import blur
 from connr.augment.onto import onto
 from connr.augment.socket import Views
+from connr.recipe.photograph import Photograph
 
 # Pixels that go through a sequence of operations together on a CPU. Of fewer, each operation finds more in the cache; of more
 # there are fewer calls; and above these the system takes memory back between the calls, 5,000 page faults a batch.
@@ -21,7 +22,7 @@ LAYOUT = torch.channels_last  # on 2 AVX-512 cores a step of the digits network 
 class Drawn(NamedTuple):
     """The parameters of one view of b images, a row for each; None where a part is switched off."""
 
-    boxes: Float[Tensor, "b 4"] | None
+    boxes: Float[Tensor, "b m"] | None  # of photographs what they are made of: their sizes are known later
     flipped: Bool[Tensor, " b"] | None
     matrices: Float[Tensor, "b 3 3"] | None
     warps: Float[Tensor, "b 2 knots knots"] | None
@@ -50,6 +51,7 @@ class Augment(Views):
         warp: std of a smooth elastic displacement, as a share of the side; warp_knots x warp_knots control points.
         jitter: strengths of brightness, contrast, saturation, hue, in random order; None for none.
         jitter_probability, grey_probability, blur_probability, solarise_probability: per image, in this order.
+        photograph: how rows of photographs are read, where the rows are such; their views are cut from the whole picture.
         blur_kernel: pixels, odd, at most 2 sides - 1; None for a tenth of the side. blur_sigma: range, in pixels.
     """
 
@@ -74,6 +76,7 @@ class Augment(Views):
         blur_kernel: int | None = None,
         blur_sigma: tuple[float, float] = (0.1, 2.0),
         solarise_probability: float = 0.0,
+        photograph: Photograph | None = None,
     ) -> None:
         self.mean, self.std = torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1)
         self.crop_scale, self.crop_ratio, self.flip = crop_scale, crop_ratio, flip
@@ -83,22 +86,28 @@ class Augment(Views):
         self.jitter, self.jitter_probability, self.grey_probability = jitter, jitter_probability, grey_probability
         self.blur_probability, self.blur_kernel, self.blur_sigma = blur_probability, blur_kernel, blur_sigma
         self.solarise_probability = solarise_probability
+        self.photograph = photograph
         self._coloured: Callable[..., Tensor] | None = None
 
     def compile(self) -> None:
         """From now on the jitter of RGB images, which takes longest, goes through torch.compile as one function."""
         self._coloured = torch.compile(fused.coloured, dynamic=True)
 
-    def normalise(self, images: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """The plain image as the network sees it, for features."""
-        return self._in_parts(images, lambda rows: _floats(images[rows]), NORMALISED_AT_ONCE)
+    def normalise(self, images: UInt8[Tensor, "b ..."]) -> Float[Tensor, "b c h w"]:
+        """The plain image as the network sees it, for features; of a photograph the central square."""
+        squares = self._squares(images)
+        return self._in_parts(squares, lambda rows: _floats(squares[rows]), NORMALISED_AT_ONCE)
 
     def draw(self, count: int, shape: tuple[int, ...], generator: torch.Generator) -> Drawn:
-        """The parameters of one view of `count` images (c h w), on the CPU, so that every device and rank has the same."""
-        size = (shape[1], shape[2])
+        """The parameters of one view of `count` images (c h w) or photographs (m).
+
+        They are drawn on the CPU, so that every device and rank has the same.
+        """
         boxes = flipped = matrices = knots = factors = order = jittered = greyed = sigmas = blurred = solarised = None
-        if self.crop_scale:
-            boxes = geometry.draw_crops(count, size, self.crop_scale, self.crop_ratio, generator)
+        if self.crop_scale and len(shape) == 1:
+            boxes = geometry.draw_boxes(count, self.crop_scale, self.crop_ratio, generator)
+        elif self.crop_scale:
+            boxes = geometry.draw_crops(count, (shape[1], shape[2]), self.crop_scale, self.crop_ratio, generator)
         if self.flip:
             flipped = torch.rand(count, generator=generator) < self.flip
         if self.affine:
@@ -117,10 +126,11 @@ class Augment(Views):
             solarised = torch.rand(count, generator=generator) < self.solarise_probability
         return Drawn(boxes, flipped, matrices, knots, factors, order, jittered, greyed, sigmas, blurred, solarised)
 
-    def apply(self, images: UInt8[Tensor, "b c h w"], drawn: Drawn, over: Tensor | None = None) -> Float[Tensor, "b c h w"]:
+    def apply(self, images: UInt8[Tensor, "b ..."], drawn: Drawn, over: Tensor | None = None) -> Float[Tensor, "b c h w"]:
         """The view of each image that its row of `drawn` describes, in the memory of `over` where that is as large."""
-        if self._coloured is None or drawn.factors is None or images.shape[1] == 1:
-            return self._in_parts(images, lambda rows: self._view(images[rows], drawn.rows(rows), None), VIEWED_AT_ONCE, over)
+        squares = self._squares(images)
+        if self._coloured is None or drawn.factors is None or squares.shape[1] == 1:
+            return self._in_parts(squares, lambda rows: self._view(images[rows], drawn.rows(rows), None), VIEWED_AT_ONCE, over)
         assert drawn.order is not None
         assert drawn.jittered is not None
         steps = [onto(images.device, part) for part in fused.steps(drawn.factors, drawn.order, drawn.jittered)]
@@ -129,13 +139,13 @@ class Augment(Views):
         def part(rows: slice) -> Tensor:
             return self._view(images[rows], plain.rows(rows), lambda view: compiled(view, *(step[rows] for step in steps)))
 
-        return self._in_parts(images, part, COMPILED_AT_ONCE, over)
+        return self._in_parts(squares, part, COMPILED_AT_ONCE, over)
 
     def _view(
-        self, images: UInt8[Tensor, "b c h w"], drawn: Drawn, jitter: Callable[[Tensor], Tensor] | None
+        self, images: UInt8[Tensor, "b ..."], drawn: Drawn, jitter: Callable[[Tensor], Tensor] | None
     ) -> Float[Tensor, "b c h w"]:
-        view = _floats(images)
-        if drawn.boxes is not None or drawn.flipped is not None:
+        view = self._cut(images, drawn) if images.ndim == 2 else _floats(images)
+        if images.ndim == 4 and (drawn.boxes is not None or drawn.flipped is not None):
             view = geometry.cropped(view, drawn.boxes, drawn.flipped)
         if drawn.matrices is not None or drawn.warps is not None:
             view = geometry.sample(view, drawn.matrices, drawn.warps)
@@ -146,10 +156,29 @@ class Augment(Views):
         if drawn.greyed is not None:
             view = colour.greyed(view, drawn.greyed)
         if drawn.sigmas is not None and drawn.blurred is not None:
-            view = blur(view, drawn.sigmas, drawn.blurred, self.blur_kernel or tenth(min(images.shape[2:])))
+            view = blur(view, drawn.sigmas, drawn.blurred, self.blur_kernel or tenth(min(view.shape[2:])))
         if drawn.solarised is not None:
             view = colour.solarised(view, drawn.solarised)
         return view
+
+    def _squares(self, images: UInt8[Tensor, "b ..."]) -> UInt8[Tensor, "b c h w"]:
+        if images.ndim == 4:
+            return images
+        assert self.photograph is not None  # the recipe says how such rows are read
+        squares: Tensor = images[:, : self.photograph.square_bytes].unflatten(1, self.photograph.square.shape)
+        return squares
+
+    def _cut(self, rows: UInt8[Tensor, "b m"], drawn: Drawn) -> Float[Tensor, "b c s s"]:
+        """The crop and flip of photographs."""
+        kept = self.photograph
+        assert kept is not None
+        whole = rows[:, kept.square_bytes : kept.square_bytes + kept.whole_bytes]
+        sizes = rows[:, -8:].contiguous().view(torch.int32)
+        if drawn.boxes is None:
+            boxes = geometry.central_squares(sizes)
+        else:
+            boxes = geometry.boxes_in(onto(rows.device, drawn.boxes), sizes, self.crop_ratio)
+        return geometry.cut(_floats(whole.unflatten(1, kept.whole_shape)), sizes, boxes, drawn.flipped, kept.square.size)
 
     def _in_parts(self, images: Tensor, part: Callable[[slice], Tensor], pixels: int, over: Tensor | None = None) -> Tensor:
         """`part` of every slice of the images, standardised; it is free to be overwritten."""

@@ -10,16 +10,22 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from connr.data.folder import fitted, read_bytes, read_picture
+from connr.data.folder import halves, read_bytes, read_picture, row_of, shape_of
 from connr.data.image_set import UNLABELLED, ImageSet, Skipped
 from connr.data.room import Room, settle
 from connr.errors import InputError
+from connr.recipe.photograph import Photograph
 from connr.recipe.square import Square
 
 IMAGE_KEYS, LABEL_KEYS = ("image", "img", "images", "pixel_values"), ("label", "labels", "fine_label")
 
 
-def read_dataset(data: Any, square: Square, room: Room = Room()) -> ImageSet:  # noqa: B008 - it never changes
+def read_dataset(
+    data: Any,
+    square: Square,
+    room: Room = Room(),  # noqa: B008 - it never changes
+    kept: Photograph | None = None,
+) -> ImageSet:
     """Every item once, in order; images may differ in size.
 
     Args:
@@ -27,6 +33,7 @@ def read_dataset(data: Any, square: Square, room: Room = Room()) -> ImageSet:  #
             of one, a uint8 array [h,w] or [h,w,c], or a tensor [h,w] or [c,h,w], uint8 or float in 0..1 as `ToTensor` makes.
         square: what each image is brought to.
         room: where the pixels go; without a length, into memory.
+        kept: how whole pictures are stored, for views; None where `square` is all that is needed.
 
     Raises:
         InputError: there are no items, or one is no image; naming it and what it is.
@@ -38,7 +45,7 @@ def read_dataset(data: Any, square: Square, room: Room = Room()) -> ImageSet:  #
     def readable() -> Iterator[Tensor]:
         for index, item in enumerate(_items(data)):
             picture, label = _parts(item)
-            pixels = _pixels(picture, square, index)
+            pixels = _pixels(picture, square, index, kept)
             name = str(picture) if isinstance(picture, str | Path) else str(index)
             if isinstance(pixels, str):
                 skipped.append(Skipped(name, pixels))
@@ -48,11 +55,13 @@ def read_dataset(data: Any, square: Square, room: Room = Room()) -> ImageSet:  #
             yield pixels
 
     rows = readable() if _counted(data) else list(readable())
-    images = settle(rows, (len(data if _counted(data) else names), *square.shape), room)
+    images = settle(rows, (len(data if _counted(data) else names), *shape_of(square, kept)), room)
     if not names:
         first = f"; the first, {skipped[0].path}: {skipped[0].reason}" if skipped else ""
         raise InputError(f"the {type(data).__name__} holds no images{first}.")
-    return ImageSet(images, names, torch.tensor(labels), _class_names(data, labels), skipped)
+    class_names = _class_names(data, labels)
+    squares, photographs = halves(images, kept)
+    return ImageSet(squares, names, torch.tensor(labels), class_names, skipped, photographs=photographs)
 
 
 def _items(data: Any) -> Iterator[Any]:
@@ -75,14 +84,14 @@ def _parts(item: Any) -> tuple[Any, Any]:
     return item, None
 
 
-def _pixels(image: Any, square: Square, index: int) -> UInt8[Tensor, "c s s"] | str:
+def _pixels(image: Any, square: Square, index: int, kept: Photograph | None) -> UInt8[Tensor, "*row"] | str:
     if isinstance(image, str | Path):
-        return read_picture(Path(image), square)
+        return read_picture(Path(image), square, kept)
     if isinstance(image, Mapping) and {"bytes", "path"} <= set(image):  # as Hugging Face keeps one that is not decoded
         if image["bytes"] is not None:
-            return read_bytes(image["bytes"], square)
+            return read_bytes(image["bytes"], square, kept)
         if image["path"] is not None:
-            return read_picture(Path(image["path"]), square)
+            return read_picture(Path(image["path"]), square, kept)
     if isinstance(image, Tensor):
         if image.is_floating_point() and float(image.min()) >= 0 and float(image.max()) <= 1:
             image = (image * 255).round().to(torch.uint8)
@@ -100,7 +109,7 @@ def _pixels(image: Any, square: Square, index: int) -> UInt8[Tensor, "c s s"] | 
         image = Image.fromarray(image.squeeze(2) if image.ndim == 3 and image.shape[2] == 1 else image)
     if not isinstance(image, Image.Image):
         raise InputError(f"item {index} is a {type(image).__name__}, which is no image.")
-    return fitted(image, square)
+    return row_of(image, square, kept)
 
 
 def _integer(label: Any, index: int) -> int:

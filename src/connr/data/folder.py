@@ -18,16 +18,19 @@ from connr.data.ahead import read_ahead
 from connr.data.formats import endings, not_read, open_picture
 from connr.data.image_set import UNLABELLED, ImageSet, Skipped
 from connr.data.jpeg import read_small_jpeg
+from connr.data.photographs import Squares, packed, squeezed, squeezed_by_pillow
 from connr.data.pixels import resized
 from connr.data.room import Kept, Room, claimed, key, recalled, remember, settle, stored
 from connr.data.rows import Rows
 from connr.errors import InputError
+from connr.recipe.photograph import Photograph
 from connr.recipe.square import Square
 from connr.run_folder import RunFolder
 
 UNREADABLE_AT_MOST = 0.1  # of the pictures; more is taken for a mistake
 AHEAD = 1024  # pictures that may wait, decoded, for their place
 BACKGROUND = (255, 255, 255)  # under transparent pixels
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # of EXIF: the tag, and what swaps height and width
 
 
 def read_folder(
@@ -38,6 +41,7 @@ def read_folder(
     threads: int | None = None,
     room: Room = Room(),  # noqa: B008 - it never changes
     unreadable_at_most: float = UNREADABLE_AT_MOST,
+    kept: Photograph | None = None,
 ) -> ImageSet:
     """Every file with the ending of a picture format, in order of path.
 
@@ -49,6 +53,7 @@ def read_folder(
         threads: that decode; None for one a core.
         room: where the pixels go.
         unreadable_at_most: the share of the pictures that may be left out because they cannot be read.
+        kept: how whole pictures are stored, for views; None where `square` is all that is needed.
 
     Raises:
         InputError: there is no picture, or more of them than that cannot be read.
@@ -56,13 +61,15 @@ def read_folder(
     paths = sorted(pictures(folder, leave_out), key=attrgetter("parts"))
     if not paths:
         raise InputError(f"{folder} holds no pictures (.jpg, .png, .webp, ...), in no subfolder either.")
-    images, names, skipped = read_pictures(folder, paths, square, threads, room, unreadable_at_most)
+    rows, names, skipped = read_pictures(folder, paths, square, threads, room, unreadable_at_most, kept)
     places = [Path(name).parent.name if labels_from_folders else "" for name in names]
     class_names = sorted(set(places) - {""})
     if labels_from_folders and not class_names:
         raise InputError(f"{folder} has no subfolders with pictures to take labels from.")
     index = {name: at for at, name in enumerate(class_names)} | {"": UNLABELLED}
-    return ImageSet(images, names, torch.tensor([index[place] for place in places]), class_names, skipped)
+    labels = torch.tensor([index[place] for place in places])
+    images, photographs = halves(rows, kept)
+    return ImageSet(images, names, labels, class_names, skipped, photographs=photographs)
 
 
 def read_pictures(
@@ -72,15 +79,17 @@ def read_pictures(
     threads: int | None = None,
     room: Room = Room(),  # noqa: B008 - it never changes
     unreadable_at_most: float = UNREADABLE_AT_MOST,
+    kept: Photograph | None = None,
 ) -> tuple[Rows, list[str], list[Skipped]]:
     """The pixels of those pictures of a folder that can be read, their names from there on, and those that cannot.
 
-    Pictures of formats that are not read are listed with the latter, but do not count for `unreadable_at_most`.
+    With `kept` the pixels are rows of photographs. Pictures of formats that are not read are listed with the latter, but do
+    not count for `unreadable_at_most`.
 
     Raises:
         InputError: none, or more than the share `unreadable_at_most` of them, cannot be read.
     """
-    images, names, skipped = _decoded(folder, paths, square, threads, room)
+    images, names, skipped = _decoded(folder, paths, square, threads, room, kept)
     broken = [one for one in skipped if not of_a_format_not_read(one)]
     if not names or len(broken) > unreadable_at_most * (len(names) + len(broken)):
         first = "\n".join(f"  {path}: {reason}" for path, reason in (broken or skipped)[:5])
@@ -97,14 +106,14 @@ def of_a_format_not_read(file: Skipped) -> bool:
 
 
 def _decoded(
-    folder: Path, paths: list[Path], square: Square, threads: int | None, room: Room
+    folder: Path, paths: list[Path], square: Square, threads: int | None, room: Room, kept: Photograph | None
 ) -> tuple[Rows, list[str], list[Skipped]]:
     """The pixels of those that can be read, their names, and those that cannot."""
-    names, skipped, shape = list[str](), list[Skipped](), (len(paths), *square.shape)
+    names, skipped, shape = list[str](), list[Skipped](), (len(paths), *shape_of(square, kept))
 
     def readable() -> Iterator[Tensor]:
         named = ((str(path.relative_to(folder)), path) for path in paths)
-        for name, pixels in read_ahead(named, partial(read_picture, square=square), AHEAD, threads):
+        for name, pixels in read_ahead(named, partial(read_picture, square=square, kept=kept), AHEAD, threads):
             if isinstance(pixels, str):
                 skipped.append(Skipped(name, pixels))
             else:
@@ -114,10 +123,10 @@ def _decoded(
     if room.cache is None or room.fits(shape):
         return settle(readable(), shape, room), names, skipped
     with claimed(room.cache):
-        name = key(folder, paths, *square)
+        name = key(folder, paths, *square, *((kept.short,) if kept else ()))
         if found := recalled(room.cache, name, shape):
-            images, kept = found
-            return images, kept.names, kept.skipped
+            images, notes = found
+            return images, notes.names, notes.skipped
         images = stored(readable(), room.cache / f"{name}.rows", shape)
         remember(room.cache, name, Kept(names, skipped))
     return images, names, skipped
@@ -143,24 +152,34 @@ def pictures(folder: Path, leave_out: Path | None) -> Iterator[Path]:
     yield from closed  # they cannot be read, and are counted and listed with what else cannot
 
 
-def read_picture(path: Path, square: Square) -> UInt8[Tensor, "c s s"] | str:
-    """The pixels, or the reason why there are none. Turned as EXIF says, transparent parts on white, first frame."""
+def shape_of(square: Square, kept: Photograph | None) -> tuple[int, ...]:
+    """Of what `read_picture` makes of a picture."""
+    return (kept.length,) if kept else square.shape
+
+
+def read_picture(path: Path, square: Square, kept: Photograph | None = None) -> UInt8[Tensor, "*row"] | str:
+    """The pixels, or the reason why there are none. Turned as EXIF says, transparent parts on white, first frame.
+
+    Returns:
+        (c s s); with `kept` the row of a photograph.
+    """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return "not a regular file"
         if (found := read_small_jpeg(path, square.size, square.channels)) is not None:
-            return resized(found.unsqueeze(0), square.size, square.interpolation)[0]
-        return _decoded_by_pillow(path, square)
+            central = resized(found.unsqueeze(0), square.size, square.interpolation)[0]
+            return packed(central, squeezed(found, kept), *found.shape[1:]) if kept else central
+        return _decoded_by_pillow(path, square, kept)
     except UnidentifiedImageError as fault:
         return not_read().get(path.suffix.lower(), _reason(fault))
     except Exception as fault:  # Pillow's decoders raise nearly anything on broken files
         return _reason(fault)
 
 
-def read_bytes(content: bytes, square: Square) -> UInt8[Tensor, "c s s"] | str:
+def read_bytes(content: bytes, square: Square, kept: Photograph | None = None) -> UInt8[Tensor, "*row"] | str:
     """As `read_picture`, of the bytes of a file."""
     try:
-        return _decoded_by_pillow(BytesIO(content), square)
+        return _decoded_by_pillow(BytesIO(content), square, kept)
     except Exception as fault:  # as above
         return _reason(fault)
 
@@ -169,22 +188,42 @@ def _reason(fault: Exception) -> str:
     return f"{type(fault).__name__}: {fault}".replace("\n", " ")
 
 
-def _decoded_by_pillow(source: Path | BytesIO, square: Square) -> UInt8[Tensor, "c s s"] | str:
+def _decoded_by_pillow(source: Path | BytesIO, square: Square, kept: Photograph | None) -> UInt8[Tensor, "*row"] | str:
     with open_picture(source) as picture:
         pixels = picture.width * picture.height
         if Image.MAX_IMAGE_PIXELS and pixels > Image.MAX_IMAGE_PIXELS:  # Pillow itself refuses only twice as many
             return f"DecompressionBombError: {pixels:,} pixels, more than the {Image.MAX_IMAGE_PIXELS:,} of PIL.Image"
+        width, height = picture.size
         twice = 2 * square.size  # JPEG: decode at a fraction of the size, still twice as large
         picture.draft(None, (twice, twice))
+        if picture.getexif().get(ORIENTATION) in SIDEWAYS:
+            width, height = height, width
         ImageOps.exif_transpose(picture, in_place=True)
-        return fitted(picture, square)
+        return row_of(picture, square, kept, (height, width))
 
 
-def fitted(picture: Image.Image, square: Square) -> UInt8[Tensor, "c s s"]:
-    """The central square of a picture, resized, transparent parts on white."""
+def row_of(
+    picture: Image.Image, square: Square, kept: Photograph | None = None, original: tuple[int, int] | None = None
+) -> UInt8[Tensor, "*row"]:
+    """The central square (c s s) of a picture, resized, transparent parts on white; with `kept` the row of a photograph.
+
+    Args:
+        original: height and width, where the picture was decoded at a fraction of them.
+    """
     plain, mode = flattened(picture), "RGB" if square.channels == 3 else "L"
     if plain.mode != mode:
         plain = plain.convert(mode)
+    central = _central(plain, square)
+    height, width = original or (plain.height, plain.width)
+    return packed(central, squeezed_by_pillow(plain, kept), height, width) if kept else central
+
+
+def halves(rows: Rows, kept: Photograph | None) -> tuple[Rows, Rows | None]:
+    """`images` and `photographs` of an `ImageSet`."""
+    return (Squares(rows, kept), rows) if kept else (rows, None)
+
+
+def _central(plain: Image.Image, square: Square) -> UInt8[Tensor, "c s s"]:
     side = min(plain.size)
     left, top = (plain.width - side) / 2, (plain.height - side) / 2
     filter_ = Image.Resampling[square.interpolation.upper()]

@@ -6,12 +6,13 @@ from connr.data.dataset import read_dataset
 from connr.data.image_set import ImageSet
 from connr.data.room import Room
 from connr.errors import InputError
+from connr.recipe.photograph import Photograph
 from connr.recipe.square import Square
 
 HUB = "hf:"
 
 
-def read_hub(data: str, square: Square, room: Room) -> ImageSet:
+def read_hub(data: str, square: Square, room: Room, kept: Photograph | None = None) -> ImageSet:
     """`hf:NAME` or `hf:NAME:SPLIT`; the split `train`, or the only one, where none is named.
 
     Raises:
@@ -33,4 +34,4 @@ def read_hub(data: str, square: Square, room: Room) -> ImageSet:
     for column, kind in (images.features or {}).items():
         if isinstance(kind, datasets.Image):  # decoded here, as the library would open every format that Pillow knows
             images = images.cast_column(column, datasets.Image(decode=False))
-    return read_dataset(images, square, room)
+    return read_dataset(images, square, room, kept)

@@ -31,6 +31,8 @@ class ImageSet:
         labels: (n) int64, -1 where unlabelled. For metrics only: training is never given them.
         class_names: names of labels 0, 1, ..., or empty.
         skipped: files that could not be read.
+        photographs: (n m) uint8, the rows that views are cut from, of which `images` are the central squares: see
+            `connr.recipe.photograph`. None where views are cut from `images`.
         clustered: the first so many images are the split that k-means and the scores are for, as of STL-10; the others are
             trained on and go to the nearest centroid. None for all.
         source: where they came from, to come back to: an absolute path or a name of DATA; "" for arrays in memory.
@@ -43,6 +45,7 @@ class ImageSet:
     skipped: list[Skipped] = field(default_factory=list)
     source: str = ""
     clustered: int | None = None
+    photographs: Rows | None = None
 
     def __len__(self) -> int:
         return len(self.images)

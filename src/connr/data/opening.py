@@ -19,11 +19,13 @@ def open_for(
     leave_out: Path | None = None,
     threads: int | None = None,
     cache: Path | None = None,
+    for_views: bool = True,
 ) -> ImageSet:
     """As `open_images` or `open_features`, whichever the recipe is for.
 
     Args:
         cache: the folder of images that need more memory than the recipe gives them.
+        for_views: whole pictures are kept where the recipe cuts its views from them; otherwise only what is evaluated.
 
     Raises:
         InputError: as those; or the data is of the other kind, or its rows are not as wide as those of the fit.
@@ -41,6 +43,7 @@ def open_for(
             threads=threads,
             room=room,
             unreadable_at_most=r.data.unreadable_at_most,
+            kept=r.data.photograph if for_views else None,
         )
     if labels_from_folders:
         raise InputError("features are in no folders to take labels from; give them as an array `labels`.")

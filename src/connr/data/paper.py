@@ -9,12 +9,13 @@ import torch
 
 from connr.data import cifar, imagenet, stl
 from connr.data.arrays import sized
-from connr.data.folder import UNREADABLE_AT_MOST, pictures, read_pictures
+from connr.data.folder import UNREADABLE_AT_MOST, halves, pictures, read_pictures
 from connr.data.image_set import ImageSet
 from connr.data.named import KNOWN, Broken, root_of
 from connr.data.room import Room, settle
 from connr.data.rows import Rows
 from connr.errors import InputError
+from connr.recipe.photograph import Photograph
 from connr.recipe.square import Square
 
 
@@ -24,6 +25,7 @@ def read_named(
     threads: int | None = None,
     room: Room = Room(),  # noqa: B008 - it never changes
     unreadable_at_most: float = UNREADABLE_AT_MOST,
+    kept: Photograph | None = None,
 ) -> ImageSet:
     """`NAME` or `NAME:ROOT` -> its images, with the splits of the paper.
 
@@ -51,10 +53,11 @@ def read_named(
             if not paths:
                 raise Broken("its class folders hold no pictures")
             below = next(iter(folders.values())).parent
-            images, names, skipped = read_pictures(below, paths, square, threads, room, unreadable_at_most)
+            found, names, skipped = read_pictures(below, paths, square, threads, room, unreadable_at_most, kept)
             index = {folder.name: label for label, folder in enumerate(folders.values())}
             labels = torch.tensor([index[Path(each).parts[0]] for each in names])
-            return ImageSet(images, names, labels, list(folders), skipped, source)
+            squares, photographs = halves(found, kept)
+            return ImageSet(squares, names, labels, list(folders), skipped, source, photographs=photographs)
     except Broken as fault:
         what = f"{name} is not whole in {root}: {fault}"
         raise InputError(f"{what}; connr data check {name} --root {root} says how to get it.") from fault

@@ -17,6 +17,7 @@ from connr.data.npz import read_npz
 from connr.data.paper import read_named
 from connr.data.room import Room
 from connr.errors import InputError
+from connr.recipe.photograph import Photograph
 from connr.recipe.square import Square
 
 
@@ -31,6 +32,7 @@ def open_images(
     threads: int | None = None,
     room: Room = Room(),  # noqa: B008 - it never changes
     unreadable_at_most: float = UNREADABLE_AT_MOST,
+    kept: Photograph | None = None,
 ) -> ImageSet:
     """Reads all images, brought to size x size pixels and the given channels.
 
@@ -44,6 +46,7 @@ def open_images(
         threads: that decode pictures; None for one a core.
         room: where the pixels go. Arrays stay in memory, where they come from, unless they are enlarged.
         unreadable_at_most: the share of a folder's pictures that may be left out because they cannot be read.
+        kept: how whole pictures are stored, for views: of files and data sets, not of arrays. None for the squares alone.
 
     Raises:
         InputError: nothing is there, nothing is readable, or an array has a wrong type or shape.
@@ -54,7 +57,7 @@ def open_images(
     if not isinstance(data, str | Path):
         if not (hasattr(data, "__getitem__") or hasattr(data, "__iter__")):
             raise InputError(f"DATA is a {type(data).__name__}: it should be an array, a data set, a folder or an .npz file.")
-        return read_dataset(data, square, room)
+        return read_dataset(data, square, room, kept)
     if not str(data):
         raise InputError(f"DATA is empty: it should be a folder of pictures, an .npz file or {', '.join(NAMED)}.")
     if labels_from_folders and not Path(data).is_dir():
@@ -62,12 +65,12 @@ def open_images(
     if name := named_in(data):
         if name == "digits":
             return replace(digits(square), source=name)
-        return read_named(str(data), square, threads, room, unreadable_at_most)
+        return read_named(str(data), square, threads, room, unreadable_at_most, kept)
     if str(data).startswith(HUB) and not Path(data).exists():
-        return replace(read_hub(str(data), square, room), source=str(data))
+        return replace(read_hub(str(data), square, room, kept), source=str(data))
     path = Path(data)
     if path.is_dir():
-        found = read_folder(path, square, labels_from_folders, leave_out, threads, room, unreadable_at_most)
+        found = read_folder(path, square, labels_from_folders, leave_out, threads, room, unreadable_at_most, kept)
         return replace(found, source=str(path.resolve()))
     if path.suffix == ".npz" and path.is_file():
         return replace(read_npz(path, square, room), source=str(path.resolve()))

@@ -1,5 +1,7 @@
 """The README.md of a model on the Hub: what it is, how it scored, how it is used."""
 
+import html
+import re
 from collections.abc import Mapping
 
 import yaml
@@ -49,23 +51,36 @@ features, cluster, distance = model(images)
 
 ## Recipe
 
-```yaml
-{recipe}```
+{fence}yaml
+{recipe}{fence}
 """
 
 
 def model_card(r: Recipe, folder: RunFolder) -> str:
     """Markdown with the Hub's metadata on top; scores where the images of the run had labels."""
+    recipe = r.to_yaml()
     return CARD.format(
         metadata=yaml.safe_dump(METADATA, sort_keys=False),
         version=__version__,
         clusters=r.clusters,
-        description=f"The recipe is for: {r.description}." if r.description else "",
+        description=f"The recipe is for: {_as_text(r.description)}." if r.description else "",
         data="features.npz" if r.takes_features else "pictures/",
         given=_given(r),
         scores=_scored(folder),
-        recipe=r.to_yaml(),
+        recipe=recipe,
+        fence=_fence(recipe),
     )
+
+
+def _as_text(description: str) -> str:
+    """On one line, without what Markdown or HTML would take for their own: a recipe may come from anybody."""
+    line = html.escape(" ".join(description.split()), quote=False)
+    return re.sub(r"([\\`*_\[\]!|])", r"\\\1", line)
+
+
+def _fence(code: str) -> str:
+    """Backticks, more of them than there are anywhere in the code."""
+    return "`" * max(3, 1 + max(map(len, re.findall("`+", code)), default=0))
 
 
 def _given(r: Recipe) -> str:

@@ -64,7 +64,7 @@ def embed(
     """
     backbone = pretrained.backbone_of(r)
     assert backbone is not None  # the recipe is that of a pretrained one
-    images = open_for(r, data, labels_from_folders=labels_from_folders)
+    images = open_for(r, data, labels_from_folders=labels_from_folders, for_views=False)
     there = experiment.fabric_for(r, device).device
     mean, std = backbone.input.mean, backbone.input.std
     normalise = Augment(*(images.statistics() if mean is None or std is None else (mean, std))).normalise

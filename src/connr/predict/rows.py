@@ -49,7 +49,7 @@ def score(
         InputError: there is no model, no such DATA, or no label in it.
     """
     r, model = run.load_model(folder, device)
-    images = open_for(r, data, labels_from_folders=labels_from_folders)
+    images = open_for(r, data, labels_from_folders=labels_from_folders, for_views=False)
     if not images.labelled:
         way_out = "add --labels-from-folders" if Path(data).is_dir() else "add an array `labels`"
         raise InputError(f"no image in {data} has a label: there is nothing to score against; {way_out}.")

@@ -9,6 +9,7 @@ import yaml
 from pydantic import Field
 
 from connr.recipe.networks import BYOL, MLP, MoCo, Pretrained, ResNet, SimSiam, SmallResNet
+from connr.recipe.photograph import Photograph
 from connr.recipe.section import MAX_EPOCHS, ClusterCount, Count, EpochCount, Name, NonNegative, Positive, Section, Share
 from connr.recipe.square import Square
 from connr.recipe.stages import GroupStage, Stage
@@ -22,6 +23,8 @@ class Data(Section):
     `labels_from_folders`: the name of a picture's folder is its label, for the scores. `resident_gib`: images that take more
     than so many GiB, in the memory of the machine or of its GPU, are read from a file a batch at a time; nothing else changes.
     `unreadable_at_most`: the share of the pictures that may be left out because they cannot be read.
+    `stored`: views are cut from the whole picture, whose shorter side is kept at so many times `size`; null: from the central
+    square at `size`, which is what is evaluated in either case. Arrays, CIFAR and STL-10 have that square only.
     """
 
     images: Count | None = None
@@ -32,6 +35,12 @@ class Data(Section):
     labels_from_folders: bool = False
     unreadable_at_most: Share = 0.1
     resident_gib: NonNegative = 4.0
+    stored: Annotated[float, Field(ge=1, le=2)] | None = None
+
+    @property
+    def photograph(self) -> Photograph | None:
+        """How the whole picture is stored; None where views are cut from the square."""
+        return Photograph(self.square, round(self.stored * self.size)) if self.stored and self.size else None
 
     @property
     def square(self) -> Square:

@@ -19,13 +19,14 @@ def view_sheet(images: ImageSet, r: Recipe, count: int) -> bytes:
 
     chosen = torch.randperm(len(images), generator=stream(r.seed, "show"))[:count].sort().values
     pixels = images.images[chosen]
+    cut_from = pixels if images.photographs is None else images.photographs[chosen]
     mean, std = images.statistics()
     c, size = pixels.shape[1], (pixels.shape[2], pixels.shape[3])
     columns, generator = [pixels], stream(r.seed, "shown views")
     for section in (r.instance, r.group):
         augment = experiment.images_augmented(r, mean, std, section.crop_scale)
         for _ in range(VIEWS):
-            view = augment(pixels, generator)
+            view = augment(cut_from, generator)
             values = view * torch.tensor(std).view(c, 1, 1) + torch.tensor(mean).view(c, 1, 1)
             columns.append((values.clamp(0, 1) * 255).round().to(torch.uint8))
     n, across = len(pixels), len(columns)

@@ -41,11 +41,14 @@ def inputs_of(
         pixels = backbone.input.mean, backbone.input.std
     else:
         pixels = images.statistics()
+    stored = {"stored": r.data.stored} if images.photographs is not None else {}
+    if images.photographs is not None:  # and no second time beside them, where other processes are given all of it
+        images = replace(images, images=images.photographs, photographs=None)
     if not (r.frozen and backbone and isinstance(r.backbone, Pretrained)):
         return Inputs(images, pixels, pixels)
     views, seed = r.backbone.views, r.seed
     augment = experiment.images_augmented(r, *pixels)
-    name = frozen.key(backbone, fingerprint, {**r.augment.model_dump(), "pixels": pixels}, views, seed)
+    name = frozen.key(backbone, fingerprint, {**r.augment.model_dump(), "pixels": pixels, **stored}, views, seed)
     rows = frozen.cached(backbone, images, augment, views, seed, name, device, told)
     return _with_neighbours(r, images, _near(rows, r), torch.cat([part[:, 0] for part in parts(rows, AT_A_TIME)]), pixels)
 
