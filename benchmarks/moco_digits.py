@@ -1,6 +1,6 @@
 """MoCo v2 alone on the digits: temperature and epochs tuned on seeds 100-103; then, with and without ConNR, on seeds 0-4.
 
-python benchmarks/moco_digits.py [--seeds 5] [--out FOLDER] [--picture FILE.png]
+python benchmarks/moco_digits.py [--seeds 5] [--out FOLDER] [--picture FILE.png] [--show]
 
 Every run is kept in --out. A run that is finished is not trained again, one that was interrupted is resumed. Tuning is by
 successive halving: all 8 settings run on seed 100, the better 4 on 101, the better 2 of these on 102 and 103, and of those the
@@ -17,6 +17,7 @@ from connr import recipe, run
 from connr.data import ImageSet, open_images
 from connr.reproduce.tables import ALL, ALONE, ITSELF, Row
 from connr.run_folder import RunFolder
+from connr.training import checkpoint
 
 TEMPERATURES = (0.1, 0.2, 0.5, 1.0)
 EPOCHS = (60, 110)
@@ -42,14 +43,21 @@ class Setting(NamedTuple):
     def folder(self, out: Path, seed: int) -> RunFolder:
         return RunFolder(out / f"{self.kind}-{self.temperature}-{self.epochs}" / f"seed-{seed}")
 
+    def whole(self, out: Path, seed: int) -> RunFolder:
+        """The run with ConNR of the same setting, which has the same stage 1."""
+        return self._replace(kind="connr").folder(out, seed)
+
     def train(self, images: ImageSet, out: Path, seed: int) -> None:
-        """Trains one seed, unless it is done."""
+        """Trains one seed, unless it is done; from the end of stage 1 of the run with ConNR, where that is there."""
         folder = self.folder(out, seed)
         if folder.assignments.is_file():
             return
         settings = [f"framework.temperature={self.temperature}", f"train.epochs={self.epochs}"]
-        r = recipe.load("digits-moco-connr", [*settings, *KINDS[self.kind].settings], seed=seed)
-        run.fit(r, images, folder, resume=folder.holds_a_run(), device="cpu")
+        whole = recipe.load("digits-moco-connr", settings, seed=seed)
+        r = recipe.load(whole, KINDS[self.kind].settings)
+        end_of_stage_1 = checkpoint.after(self.whole(out, seed).checkpoints, whole.t0)
+        start = end_of_stage_1 if self.kind != "connr" and end_of_stage_1.is_file() else None
+        run.fit(r, images, folder, resume=folder.holds_a_run(), start_from=start, device="cpu")
         print(f"{self}, seed {seed}: ACC {100 * run.evaluate(folder)['acc']:.1f}", flush=True)
 
     def scores(self, out: Path, seeds: Iterable[int], measure: str = "acc") -> list[float]:
@@ -62,12 +70,17 @@ class Setting(NamedTuple):
         found: dict[int, list[float]] = {}
         for seed in seeds:
             folder = self.folder(out, seed)
-            for record in run.history(folder) if folder.assignments.is_file() else []:
+            records = run.history(folder) if folder.assignments.is_file() else []
+            if records and records[0]["epoch"] > 1:
+                shared = run.history(self.whole(out, seed))
+                records = [record for record in shared if record["epoch"] < records[0]["epoch"]] + records
+            for record in records:
                 if "acc" in record:
                     found.setdefault(record["epoch"], []).append(100 * record["acc"])
         return found
 
 
+EVERY = recipe.load("digits").train.evaluate_every  # epochs between two scores of stage 1
 UNTUNED = Setting(0.1, 110)  # MoCo v2 as the recipe had it before
 GRID = [Setting(temperature, epochs) for temperature in TEMPERATURES for epochs in EPOCHS]
 
@@ -113,7 +126,7 @@ def result_table(out: Path, settings: list[Setting], seeds: range) -> Iterator[s
 
 def curve_table(out: Path, settings: list[Setting], seeds: range) -> Iterator[str]:
     curves = [setting.curve(out, seeds) for setting in settings]
-    epochs = sorted({epoch for curve in curves for epoch in curve})
+    epochs = sorted({epoch for curve in curves for epoch in curve if epoch % EVERY == 0})
     yield f"| ACC by epoch, seeds {seeds[0]}-{seeds[-1]} | {' | '.join(map(str, epochs))} |"
     yield "|---|" + "---|" * len(epochs)
     for setting, curve in zip(settings, curves, strict=True):
@@ -127,13 +140,13 @@ def draw(out: Path, settings: list[Setting], seeds: range, picture: Path) -> Non
     figure = Figure(figsize=(6.4, 3.6), dpi=110, layout="constrained")
     axes = figure.subplots()
     for setting, colour in zip(settings, ("#4477aa", "#ee6677", "#ccbb44", "#aa3377"), strict=False):
-        curve = setting.curve(out, seeds)
+        curve = {epoch: values for epoch, values in setting.curve(out, seeds).items() if epoch % EVERY == 0}
         mean = [statistics.mean(values) for values in curve.values()]
         std = [statistics.stdev(values) if len(values) > 1 else 0.0 for values in curve.values()]
         axes.errorbar(list(curve), mean, yerr=std, marker=".", capsize=2, color=colour, label=str(setting))
     axes.set(xlabel="epoch", ylabel="ACC in %")
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, fontsize=8, loc="lower left")
     figure.savefig(picture)
 
 
@@ -141,6 +154,7 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--out", type=Path, default=Path("runs/moco-digits"))
     options.add_argument("--seeds", type=int, default=5, help="of the evaluation, from 0")
+    options.add_argument("--show", action="store_true", help="print what is done; after the tuning nothing is trained")
     options.add_argument("--picture", type=Path)
     return options
 
@@ -151,8 +165,8 @@ def main() -> None:
     out = arguments.out
     tuned, seeds = tune(images, out), range(arguments.seeds)
     shown = [UNTUNED, tuned, tuned._replace(kind="control"), tuned._replace(kind="connr")]
-    for seed in seeds:
-        for setting in shown:
+    for setting in () if arguments.show else reversed(shown):  # the whole first, as its stage 1 is that of the others
+        for seed in seeds:
             setting.train(images, out, seed)
     print("\n".join(["", *grid_table(out), "", *result_table(out, shown, seeds), "", *curve_table(out, shown, seeds)]))
     if arguments.picture:
