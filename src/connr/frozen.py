@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from connr import stops
 from connr.augment import LAYOUT, Views
 from connr.backbones import Backbone
 from connr.data import ImageSet, Stored
@@ -22,7 +23,7 @@ from connr.errors import Diverged, InputError, Stopped
 from connr.model import PRETRAINED_AT_A_TIME as AT_A_TIME
 from connr.randomness import stream
 from connr.run_folder import flush_folder, write_text
-from connr.training import Listener, checkpoint, stops
+from connr.training import Listener, checkpoint
 
 FORMAT = "connr-views-1"
 SAVED_EVERY = 2.0  # seconds

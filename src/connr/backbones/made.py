@@ -31,5 +31,6 @@ def remade(made: dict[str, Any], build: Build) -> nn.Module:
             raise InputError(f"`backbone` names no network of connr's own for images of 1 or 3 channels: {str(made)[:200]}")
         return build(section, channels)
     raise InputError(
-        f"the backbone was a module of your own, {made.get('name', made)!s:.200}: in Python, ConNR.load(FOLDER, backbone=MODULE)."
+        f"the backbone was a module of your own, {made.get('name', made)!s:.200}: "
+        "in Python, ConNR.load(FOLDER, backbone=MODULE)."
     )
