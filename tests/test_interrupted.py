@@ -46,7 +46,7 @@ def test_a_fit_whose_reader_ends_goes_on_to_its_end(tmp_path):
     assert (tmp_path / "run" / "report.html").is_file()
 
 
-def test_another_command_whose_reader_ends_is_quiet(coloured_run):
+def test_another_command_whose_reader_ends_is_quiet():
     code = "import os\nfrom connr.__main__ import main\nos.close(int(sys.argv.pop()))\nmain()"  # nobody can read any more
     reader, writer = os.pipe()
     process = started("recipes", "show", "digits", reader, code=code, stdout=writer, pass_fds=(reader,))

@@ -40,8 +40,12 @@ class RunFolder:
     def holds_a_run(self) -> bool:
         return self.recipe.is_file() and self.checkpoints.is_dir()
 
-    def check(self, resume: bool) -> None:
+    def check(self, resume: bool, way_out: str = "add --resume to go on with it, or choose another --out") -> None:
         """Refuses a folder that this run may not write to, before any work.
+
+        Args:
+            resume: it should hold the run to go on with.
+            way_out: where it holds a run and should not.
 
         Raises:
             InputError: it is a file, holds another run or other files, or (to resume) holds no run.
@@ -55,7 +59,7 @@ class RunFolder:
         if resume and not self.holds_a_run():
             raise InputError(f"{self.path} holds no run to resume; leave out --resume to start one.")
         if not resume and self.holds_a_run():
-            raise InputError(f"{self.path} holds a run already; add --resume to go on with it, or choose another --out.")
+            raise InputError(f"{self.path} holds a run already; {way_out}.")
         for place in (self.path / LOCK, self.checkpoints, self.log, self.cache):
             refuse_link(place)
         own = (LOCK, "checkpoints", "cache")  # what a run makes before it begins
