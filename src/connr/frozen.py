@@ -34,7 +34,10 @@ def place() -> Path:
     given = os.environ.get("CONNR_CACHE")
     if given:
         return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "connr"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "connr"
+    except RuntimeError as fault:
+        raise InputError("this user has no home folder to keep features in; set CONNR_CACHE to a folder.") from fault
 
 
 def key(backbone: Backbone, fingerprint: str, augmentation: dict[str, Any], views: int, seed: int) -> str:

@@ -15,7 +15,7 @@ from connr.errors import InputError
 from connr.model import Assigned
 from connr.predict.rows import Rows
 from connr.run import write_csv
-from connr.run_folder import replacing
+from connr.run_folder import check_writable, replacing
 
 COLUMNS = ("path", "cluster", "distance", "confidence", "runner_up")
 ROWS_PER_GROUP = 65536  # of a Parquet file
@@ -143,6 +143,7 @@ def check_place(path: Path, overwrite: bool) -> None:
             raise InputError(f"{there} exists; add --overwrite, or choose another --out.")
     if not path.parent.is_dir():
         raise InputError(f"--out {path}: there is no folder {path.parent}.")
+    check_writable(path)
 
 
 @contextmanager
