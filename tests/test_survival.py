@@ -21,13 +21,13 @@ from conftest import TINY
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from connr import recipe, run
+from connr import recipe, run, stops
 from connr.data import open_images
 from connr.errors import Diverged, InputError, NotWritten, Stopped
 from connr.ranks import ALONE
 from connr.run_folder import RunFolder
 from connr.schema import read_epochs
-from connr.training import Listener, checkpoint, clustering, health, loop, stops
+from connr.training import Listener, checkpoint, clustering, health, loop
 
 SETTINGS = [*TINY, "kmeans.restarts=2"]
 
@@ -78,7 +78,9 @@ class After(Listener):
             signal.raise_signal(self.number)
 
 
-@pytest.mark.parametrize(("number", "steps", "epoch", "step"), [(signal.SIGTERM, 10, 0, 10), (signal.SIGINT, 95, 3, 11)])
+@pytest.mark.parametrize(
+    ("number", "steps", "epoch", "step"), [(signal.SIGTERM, 10, 0, 10), (signal.SIGINT, 95, 3, 11), (signal.SIGHUP, 30, 1, 2)]
+)
 def test_a_signal_finishes_the_step_and_saves(peace, digits, tmp_path, number, steps, epoch, step):
     folder, before = RunFolder(tmp_path / "run"), signal.getsignal(number)
     with pytest.raises(Stopped) as stop:

@@ -1,15 +1,11 @@
 """ConNR as scikit-learn users know it: fit, predict, transform, score. Each default is the recipe's, as the command's is."""
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from joblib import effective_n_jobs
 from numpy.typing import ArrayLike, NDArray
 from rich.console import Console
 from scipy.sparse import issparse
@@ -22,9 +18,11 @@ from connr import metrics, pretrained, run
 from connr.data import ImageSet, holds_features, open_for
 from connr.errors import InputError
 from connr.model import Model
+from connr.printable import printable
 from connr.recipe import Recipe
 from connr.report.progress import ProgressBar
 from connr.run_folder import RunFolder
+from connr.torch_settings import computing
 
 Images = Any  # see `ConNR.fit`
 
@@ -41,7 +39,8 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
         device: `auto`, `cpu`, `cuda` or `mps`.
         out: a folder for the run: checkpoints, assignments.csv, the model; None keeps everything in memory.
         n_jobs: threads that decode pictures and that torch computes with on the CPU, for the time of a call; -1 for all that
-            torch is set to use, None for 1 unless `joblib.parallel_config` says otherwise.
+            torch is set to use, None for 1 unless `joblib.parallel_config` says otherwise; at most 4 a core, or 64. In a child
+            that was forked after a call, torch computes with one.
         verbose: above 0 shows the progress of a fit on standard error.
         devices: processes that share each batch, one to a GPU; in a script, call `fit` below `if __name__ == "__main__":`.
         backbone: a network of your own for images, (b c h w) -> (b f), standardised by its attributes `mean` and `std` if it
@@ -108,8 +107,12 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
         data = self._rows(X, reset=True) if _is_table(X) else X
         name = self.recipe if self.recipe is not None else ("features" if holds_features(data) else "photos")
         r = pretrained.chosen(name, settings, self.backbone, clusters=self.n_clusters, seed=self._seed())
+        if r.clusters is None:
+            raise InputError(f"n_clusters=None takes the number of the recipe, and {name} has none; give n_clusters.")
         folder = RunFolder(self.out) if self.out is not None else None
-        with _threads(self.n_jobs) as threads, ProgressBar(Console(stderr=True), quiet=not self.verbose) as bar:
+        if folder:
+            folder.check(resume=False, way_out="choose another out")
+        with computing(self.n_jobs) as threads, ProgressBar(Console(stderr=True), quiet=not self.verbose) as bar:
             images = _opened(data, r, threads, r.data.labels_from_folders, folder)
             fitted = run.fit(r, images, folder, device=self.device, devices=self.devices, listener=bar, backbone=self.backbone)
         self.labels_ = fitted.assigned.clusters.numpy()
@@ -121,13 +124,13 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
     def predict(self, X: Images) -> NDArray[np.int64]:
         """(n) the nearest centroid of each image of X."""
         check_is_fitted(self, "model_")
-        with _threads(self.n_jobs) as threads:
+        with computing(self.n_jobs) as threads:
             return self.model_.assign(self._opened(X, threads).images).clusters.numpy()
 
     def transform(self, X: Images) -> NDArray[np.float32]:
         """(n d) L2-normalised features of X."""
         check_is_fitted(self, "model_")
-        with _threads(self.n_jobs) as threads:
+        with computing(self.n_jobs) as threads:
             return self.model_.transform(self._opened(X, threads).images).cpu().numpy()
 
     def fit_predict(self, X: Images, y: object = None) -> NDArray[np.int64]:
@@ -135,14 +138,22 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
         return self.fit(X, y).labels_
 
     def score(self, X: Images, y: ArrayLike | None = None) -> float:
-        """Clustering accuracy of `predict(X)` against labels y, or those that X brings; -1 is unlabelled."""
+        """Clustering accuracy of `predict(X)` against labels y, or those that X brings.
+
+        Args:
+            X: as for `predict`.
+            y: (n) numbers, of which those below 0 are unlabelled; or texts, of which empty ones and None are.
+
+        Raises:
+            InputError: nothing is labelled, or y is not one label for each image.
+        """
         check_is_fitted(self, "model_")
-        with _threads(self.n_jobs) as threads:
+        with computing(self.n_jobs) as threads:
             images = self._opened(X, threads)
             clusters = self.model_.assign(images.images).clusters
         if y is None and not images.labelled:
             raise InputError("y is not given and X brings no labels: there is nothing to score against.")
-        return metrics.accuracy(images.labels if y is None else np.asarray(y), clusters)
+        return metrics.accuracy(images.labels if y is None else _labels(y, len(clusters)), clusters)
 
     def save(self, path: str | Path) -> None:
         """Writes model.safetensors and config.json into a new or empty folder.
@@ -152,7 +163,7 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
         """
         check_is_fitted(self, "model_")
         folder = RunFolder(path)
-        folder.check(resume=False)
+        folder.check(resume=False, way_out="choose another folder")
         folder.path.mkdir(parents=True, exist_ok=True)
         run.save_model(self.recipe_, self.model_, folder)
 
@@ -163,7 +174,8 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
         `backbone` is the network that it was fitted with, where that was one of your own. What is of the fitted images, as
         `labels_` and `history_`, is not in it; a pickle keeps that too, but runs code.
         """
-        r, model = run.load_model(RunFolder(path), device, backbone)
+        with computing(-1):
+            r, model = run.load_model(RunFolder(path), device, backbone)
         return cls(r.clusters, r, r.seed, device=device, backbone=backbone)._adopt(r, model)
 
     def __sklearn_tags__(self) -> Any:
@@ -190,8 +202,6 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
     def _opened(self, X: Images, threads: int | None) -> ImageSet:
         """X as the fit took it."""
         if self.recipe_.takes_features and not isinstance(X, str | Path):
-            if not hasattr(self, "n_features_in_"):  # loaded
-                self.n_features_in_ = self.recipe_.data.features
             return _opened(self._rows(X, reset=False), self.recipe_, threads)
         return _opened(X, self.recipe_, threads, for_views=False)
 
@@ -199,6 +209,8 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
         self.recipe_, self.model_ = r, model
         self.cluster_centers_ = model.centroids.cpu().numpy()
         self.n_features_out_ = self.cluster_centers_.shape[1]
+        if r.takes_features:
+            self.n_features_in_ = r.data.features
         return self
 
 
@@ -221,9 +233,27 @@ def _opened(
         for_views=for_views,
     )
     if images.skipped:
-        first = ", ".join(skipped.path for skipped in images.skipped[:3])
+        first = ", ".join(printable(skipped.path) for skipped in images.skipped[:3])
         warnings.warn(f"{len(images.skipped)} pictures cannot be read and have no row: {first}, ...", stacklevel=3)
     return images
+
+
+def _labels(y: ArrayLike, n: int) -> NDArray[np.int64]:
+    """(n) numbers of classes, -1 where there is none.
+
+    Raises:
+        InputError: y is not one label for each image, or holds numbers that are not whole.
+    """
+    given = np.asarray(y)
+    if given.shape != (n,):
+        raise InputError(f"y has shape {list(given.shape)}, should be one label for each of the {n} images.")
+    if given.dtype.kind in "OUST":
+        texts = ["" if each is None else str(each) for each in given.tolist()]
+        classes = {text: at for at, text in enumerate(sorted(set(texts) - {""}))} | {"": -1}
+        return np.array([classes[text] for text in texts])
+    if given.dtype.kind not in "biuf" or not np.equal(given, np.floor(given)).all():
+        raise InputError(f"y holds {given.dtype}, should be whole numbers or texts.")
+    return given.astype(np.int64)
 
 
 def _is_table(X: Any) -> bool:
@@ -238,17 +268,3 @@ def _is_table(X: Any) -> bool:
 def _numbers(row: Any) -> bool:
     """A row of plain numbers, not an image or (image, label)."""
     return np.ndim(row) == 1 and len(row) > 0 and all(isinstance(value, Real) for value in row)
-
-
-@contextmanager
-def _threads(n_jobs: int | None) -> Iterator[int | None]:
-    """Torch computes with as many threads as asked for, until the end of the block; None where that is left as it is."""
-    if n_jobs == -1:
-        yield None
-        return
-    before, wanted = torch.get_num_threads(), effective_n_jobs(n_jobs)
-    torch.set_num_threads(wanted)
-    try:
-        yield wanted
-    finally:
-        torch.set_num_threads(before)

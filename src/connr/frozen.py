@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from connr import stops
 from connr.augment import LAYOUT, Views
 from connr.backbones import Backbone
 from connr.data import ImageSet, Stored
@@ -22,7 +23,7 @@ from connr.errors import Diverged, InputError, Stopped
 from connr.model import PRETRAINED_AT_A_TIME as AT_A_TIME
 from connr.randomness import stream
 from connr.run_folder import flush_folder, write_text
-from connr.training import Listener, checkpoint, stops
+from connr.training import Listener, checkpoint
 
 FORMAT = "connr-views-1"
 SAVED_EVERY = 2.0  # seconds
@@ -33,7 +34,10 @@ def place() -> Path:
     given = os.environ.get("CONNR_CACHE")
     if given:
         return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "connr"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "connr"
+    except RuntimeError as fault:
+        raise InputError("this user has no home folder to keep features in; set CONNR_CACHE to a folder.") from fault
 
 
 def key(backbone: Backbone, fingerprint: str, augmentation: dict[str, Any], views: int, seed: int) -> str:

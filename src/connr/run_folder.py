@@ -38,22 +38,23 @@ class RunFolder:
     def holds_a_run(self) -> bool:
         return self.recipe.is_file() and self.checkpoints.is_dir()
 
-    def check(self, resume: bool) -> None:
+    def check(self, resume: bool, way_out: str = "add --resume to go on with it, or choose another --out") -> None:
         """Refuses a folder that this run may not write to, before any work.
+
+        Args:
+            resume: it should hold the run to go on with.
+            way_out: where it holds a run and should not.
 
         Raises:
             InputError: it is a file, holds another run or other files, or (to resume) holds no run.
         """
-        try:
-            str(self.path).encode()
-        except UnicodeEncodeError:  # safetensors opens no such path
-            raise InputError(f"the name {str(self.path)!a} is not UTF-8; choose another --out.") from None
+        _check_name(self.path)
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path} is a file; --out needs a folder.")
         if resume and not self.holds_a_run():
             raise InputError(f"{self.path} holds no run to resume; leave out --resume to start one.")
         if not resume and self.holds_a_run():
-            raise InputError(f"{self.path} holds a run already; add --resume to go on with it, or choose another --out.")
+            raise InputError(f"{self.path} holds a run already; {way_out}.")
         for place in (self.path / LOCK, self.checkpoints, self.log, self.cache):
             refuse_link(place)
         own = (LOCK, "checkpoints", "cache")  # what a run makes before it begins
@@ -138,6 +139,10 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         draft.replace(path)
         flush_folder(path.parent)
+    except OSError as fault:
+        if fault.filename is None and not isinstance(fault, BrokenPipeError):  # a write does not say to which file
+            fault.filename = str(path)
+        raise
     finally:
         draft.unlink(missing_ok=True)
 
@@ -152,16 +157,40 @@ def flush_folder(folder: Path) -> None:
             os.close(handle)
 
 
+def check_writable(path: Path) -> None:
+    """Refuses a place that cannot be written to, before any work; the draft that `replacing` would make is tried.
+
+    Raises:
+        InputError: its name is not UTF-8, or the system refuses.
+    """
+    _check_name(path)
+    real = path.absolute()
+    draft = real.with_name(f".{real.name}.{os.getpid()}.tmp")
+    try:
+        draft.touch()
+        draft.unlink()
+    except OSError as fault:
+        raise InputError(f"{path} cannot be written: {fault.strerror}; choose another --out.") from fault
+
+
+def _check_name(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # safetensors and Arrow open no such path
+        raise InputError(f"the name {str(path)!a} is not UTF-8; choose another --out.") from None
+
+
 def check_new(folder: Path) -> None:
     """Refuses a folder to be written that is taken, before any work.
 
     Raises:
-        InputError: it is a file or not empty, or there is no folder to put it in.
+        InputError: it is a file or not empty, there is no folder to put it in, or that cannot be written to.
     """
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise InputError(f"{folder} is there and not an empty folder; choose another name.")
     if not folder.absolute().parent.is_dir():
         raise InputError(f"{folder}: there is no folder {folder.parent}.")
+    check_writable(folder)
 
 
 @contextmanager

@@ -117,6 +117,6 @@ def _source(folder: RunFolder, pictures: Path | None, was_at: str) -> Path:
         raise InputError(f"the pictures of {folder.path} were in {was_at}, on another machine; say where with --pictures.")
     if Path(was_at).is_absolute() and Path(was_at).is_dir():
         return Path(was_at)
-    if not Path(was_at).is_absolute() or Path(was_at).suffix in (".npz", ".npy", ".parquet"):
+    if not Path(was_at).is_absolute() or Path(was_at).suffix.lower() in (".npz", ".npy", ".parquet"):
         raise InputError(f"{folder.path} is a run on {was_at or 'an array'}, not on a folder: there are no pictures to sort.")
     raise InputError(f"the pictures of {folder.path} were in {was_at}, which is not there; say where with --pictures.")

@@ -28,13 +28,16 @@ def list_data() -> None:
 
 @data_app.command("check")
 def check_data(
-    name: Annotated[str, typer.Argument(help="One of `connr data list`.")],
+    name: Annotated[str, typer.Argument(help="One of `connr data list`, or NAME:FOLDER.")],
     root: Annotated[Path | None, typer.Option(help="The folder it lies in; default that of CONNR_DATA.")] = None,
 ) -> None:
     """Counts the images and classes of a data set and says what is missing; exit code 1 if anything is."""
     from connr.data.named import KNOWN, ROOT, root_of
     from connr.data.paper import look
 
+    name, colon, given = name.partition(":")
+    if colon and root is None:
+        root = Path(given)
     if name not in KNOWN:
         raise InputError(f"{name!r} is not one of: {', '.join(KNOWN)}.")
     place = root or root_of(name)

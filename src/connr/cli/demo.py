@@ -28,7 +28,7 @@ def demo(
 
     r = recipe.load("digits", settings or [], seed=seed)
     folder = RunFolder(out or next_free(Path("runs"), "demo"))
-    folder.check(resume=False)
+    folder.check(resume=False, way_out="choose another --out")
     experiment.fabric_for(r, device)
     screen, images = console(), demo.load(r)
     r = run.fitted_to(r, len(images))

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
 
 from connr.cli.app import Device, app, console
+from connr.cli.screen import Screen
 
 
 @app.command()
@@ -29,7 +29,7 @@ def features(
     embedding.check_out(out, overwrite)
     settings = [f"backbone.weights={weights}"] if weights else []
     r = embedding.recipe_for(backbone, settings + ([f"data.size={size}"] if size is not None else []))
-    notes = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
+    notes = Screen(stderr=True)
     with Progress(console=notes, transient=True, disable=not notes.is_terminal) as bar:
         task = bar.add_task("features")
         n, width, skipped = embedding.embed(

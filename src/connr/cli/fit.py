@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from connr.cli.app import Device, Set, app, console, print_scores, speaks
+from connr.cli.screen import Screen
 from connr.errors import InputError, NotWritten, RankLost, Stopped
 
 if TYPE_CHECKING:
@@ -46,25 +46,22 @@ def fit(
     settings = (settings or []) + (["data.labels_from_folders=true"] if labels_from_folders else [])
     r = _recipe_of(data, recipe, settings, folder if resume else None, clusters=clusters, seed=seed)
 
-    from connr import pretrained, run
+    from connr import pretrained, run, stops
     from connr.data import open_for
     from connr.recipe import crowded
     from connr.report import page
     from connr.report.progress import ProgressBar
     from connr.report.sheet import cluster_sheet
     from connr.run_folder import write_bytes
-    from connr.training import stops
 
-    screen = Console(quiet=True) if quiet else console()
+    screen = Screen(quiet=True) if quiet else console()
     try:
         with stops.at_once():
             images = open_for(
                 r, data, labels_from_folders=r.data.labels_from_folders, leave_out=folder.path, cache=folder.cache
             )
     except Stopped as stop:
-        Console(stderr=True).print(
-            f"\nStopped while {data} was read; the same command reads it anew.", markup=False, soft_wrap=True
-        )
+        Screen(stderr=True).print(f"\nStopped while {data} was read; the same command reads it anew.")
         raise typer.Exit(128 + stop.number) from None
     r = run.fitted_to(r, len(images))
     what = "rows of features" if r.takes_features else f"images at {r.data.size} px"
@@ -85,17 +82,18 @@ def fit(
     try:
         with ProgressBar(screen, quiet or not speaks()) as bar:
             fitted = run.fit(r, images, folder, resume=resume, device=device, devices=devices, listener=bar)
+        if not speaks():
+            return
+        with stops.at_once():
+            if not r.takes_features:
+                write_bytes(folder.picture, cluster_sheet(images.images, fitted.assigned, len(fitted.model.centroids)))
+            page.write(folder, images, device=device)
     except Stopped as stop:
         screen.print(f"\nStopped; {run.what_is_safe(folder)}. To go on: {again}")
         raise typer.Exit(128 + stop.number) from None
     except (NotWritten, RankLost) as fault:
         screen.print(f"\nTo go on: {again}")
         raise fault
-    if not speaks():
-        return
-    if not r.takes_features:
-        write_bytes(folder.picture, cluster_sheet(images.images, fitted.assigned, len(fitted.model.centroids)))
-    page.write(folder, images, device=device)
     if images.labelled:
         print_scores(run.evaluate(folder), screen)
     screen.print(f"Assignments: {folder.assignments}\nReport, to open in a browser: {folder.report}", highlight=False)

@@ -3,18 +3,17 @@
 import csv
 import io
 import json
-import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
 
 from connr.cli.app import GONE_WRONG, Device, app, console, print_scores
+from connr.cli.screen import Screen, silence
 from connr.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,9 +46,8 @@ def predict(
         raise InputError(f"--null is of paths on standard input: DATA should be - instead of {data}.")
     if out:
         predict.check_place(out, overwrite)
-    notes = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
-    stdin = cast("BufferedReader", sys.stdin.buffer)
-    source = split_paths(iter(partial(stdin.read1, 1 << 16), b""), null) if data == "-" else data
+    notes = Screen(stderr=True)
+    source = split_paths(_standard_input(), null) if data == "-" else data
     rows, total = predict.assign(*run.load_model(RunFolder(run_folder), device), source)
     with Progress(console=notes, transient=True, disable=not notes.is_terminal) as bar:
         advance = partial(bar.advance, bar.add_task("predicting", total=total))
@@ -84,7 +82,7 @@ def evaluate(
         from connr import predict
 
         scores, skipped = predict.score(RunFolder(run_folder), data, labels_from_folders, device)
-        _tell(skipped, Console(stderr=True, soft_wrap=True, markup=False, highlight=False))
+        _tell(skipped, Screen(stderr=True))
     if as_json:
         typer.echo(json.dumps(scores))
     else:
@@ -110,7 +108,7 @@ def neighbours(
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows([near.COLUMNS, *found.table()])
     typer.echo(text.getvalue().encode(errors="surrogateescape"), nl=False)  # names of files need not be UTF-8
-    notes = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
+    notes = Screen(stderr=True)
     if found.purity:
         shares = ", ".join(f"{way} {share:.4f}" for way, share in found.purity.items())
         notes.print(f"Of the neighbours of all {len(found.rows.names):,} images, so many have their label: {shares}.")
@@ -129,7 +127,7 @@ def export(
     from connr import export
     from connr.run_folder import RunFolder
 
-    console().print(export.export(RunFolder(run_folder), to, out), markup=False, highlight=False)
+    console().print(export.export(RunFolder(run_folder), to, out))
 
 
 @app.command()
@@ -152,6 +150,13 @@ def sort(
         screen.print(f"{len(missing):,} are not there any more; see {out / 'missing.csv'}.", highlight=False)
 
 
+def _standard_input() -> Iterator[bytes]:
+    if sys.stdin is None:
+        raise InputError("standard input is closed: there are no paths to read; give DATA as a file or a folder.")
+    stdin = cast("BufferedReader", sys.stdin.buffer)
+    return iter(partial(stdin.read1, 1 << 16), b"")
+
+
 def _onto_standard_output(rows: "Iterable[Rows]", advance: Callable[[int], None]) -> "tuple[int, list[Skipped]]":
     from connr import predict
 
@@ -160,15 +165,15 @@ def _onto_standard_output(rows: "Iterable[Rows]", advance: Callable[[int], None]
     try:
         return predict.write(rows, predict.CsvTable(sys.stdout.buffer), advance)
     except BrokenPipeError:  # whoever read it has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(sys.stdout)
         raise typer.Exit(GONE_WRONG) from None
 
 
-def _tell(skipped: "list[Skipped]", notes: Console, listed: Path | None = None) -> None:
+def _tell(skipped: "list[Skipped]", notes: Screen, listed: Path | None = None) -> None:
     """Says what was left out: all of it, or where there is a list the first few."""
     if not skipped:
         return
     where = f"; see {listed}" if listed else ""
-    notes.print(f"{len(skipped):,} could not be read and are left out{where}:", markup=False, highlight=False)
+    notes.print(f"{len(skipped):,} could not be read and are left out{where}:")
     for path, reason in skipped[: NAMED_AT_MOST if listed else None]:
-        notes.print(f"  {path}: {reason}", markup=False, highlight=False)
+        notes.print(f"  {path}: {reason}")

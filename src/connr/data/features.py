@@ -22,13 +22,13 @@ def holds_features(data: Any) -> bool:
         return data.ndim == 2
     if not isinstance(data, str | Path) or not Path(data).is_file():
         return False
-    if Path(data).suffix == ".npz":
+    if Path(data).suffix.lower() == ".npz":
         try:
             with np.load(data, allow_pickle=False) as arrays:
                 return "features" in arrays.files and "images" not in arrays.files
         except Exception:  # a broken archive is refused, with a reason, by whoever opens it
             return False
-    return Path(data).suffix in ENDINGS
+    return Path(data).suffix.lower() in ENDINGS
 
 
 def open_features(data: Any) -> ImageSet:
@@ -44,10 +44,10 @@ def open_features(data: Any) -> ImageSet:
     if isinstance(data, np.ndarray | Tensor):
         return _checked(np.asarray(data), None, None, [], "the array", "")
     path = Path(data)
-    if not path.is_file() or path.suffix not in ENDINGS:
+    if not path.is_file() or path.suffix.lower() not in ENDINGS:
         there = "is no file of features" if path.exists() else "is not there"
         raise InputError(f"{str(data)!r} {there}: features are an .npz with `features`, an .npy or a .parquet file.")
-    arrays = _read_parquet(path) if path.suffix == ".parquet" else _read_numpy(path)
+    arrays = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_numpy(path)
     if "features" not in arrays:
         raise InputError(f"{path} has no `features`; it holds: {', '.join(arrays) or 'nothing'}.")
     labels = arrays.get("labels", arrays.get("label"))

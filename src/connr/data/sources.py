@@ -72,7 +72,7 @@ def open_images(
     if path.is_dir():
         found = read_folder(path, square, labels_from_folders, leave_out, threads, room, unreadable_at_most, kept)
         return replace(found, source=str(path.resolve()))
-    if path.suffix == ".npz" and path.is_file():
+    if path.suffix.lower() == ".npz" and path.is_file():
         return replace(read_npz(path, square, room), source=str(path.resolve()))
     if path.exists():
         raise InputError(f"{path} is neither a folder of pictures nor an .npz file.")

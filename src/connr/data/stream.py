@@ -85,7 +85,7 @@ def open_stream(
             raise InputError(f"{path} holds no pictures (.jpg, .png, .webp, ...), in no subfolder either.")
         named = ((str(picture.relative_to(path)), picture) for picture in paths)
         return Stream(_decoded(named, square, chunk_size), len(paths))
-    if path.exists() and path.suffix != ".npz":
+    if path.exists() and path.suffix.lower() != ".npz":
         return Stream(iter([_single(path, square)]), 1)
     if path.is_file():
         total, rows = rows_of_npz(path, square)

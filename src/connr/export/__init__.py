@@ -7,7 +7,7 @@ from connr.data.sources import over_network
 from connr.errors import InputError
 from connr.export.folder import save_for_hub, save_lean
 from connr.export.onnx import save_onnx
-from connr.run_folder import RunFolder, check_new
+from connr.run_folder import RunFolder, check_new, check_writable
 
 FORMATS = ("safetensors", "onnx", "hub")
 
@@ -34,6 +34,10 @@ def export(folder: RunFolder, to: str, out: Path) -> str:
         )
     if to != "onnx":
         check_new(out)
+    else:
+        if not out.absolute().parent.is_dir():
+            raise InputError(f"--out {out}: there is no folder {out.parent}.")
+        check_writable(out)
     r, model = run.load_model(folder, "cpu")
     if to == "onnx":
         source = run.read_config(folder).data

@@ -14,7 +14,7 @@ from connr.data import ImageSet, Skipped, open_for, parts
 from connr.errors import InputError
 from connr.model import PRETRAINED_AT_A_TIME
 from connr.recipe import Recipe
-from connr.run_folder import replacing
+from connr.run_folder import check_writable, replacing
 from connr.schema import write_skipped
 
 ENDINGS = (".npz", ".npy", ".parquet")
@@ -24,7 +24,8 @@ def check_out(out: Path, overwrite: bool) -> None:
     """Refuses a file that may not be written, before any work.
 
     Raises:
-        InputError: its ending is not known, it is there, or there is no folder for it; or pyarrow is missing.
+        InputError: its ending is not known, it is there, there is no folder for it, or it cannot be written; or pyarrow is
+            missing.
     """
     if out.suffix not in ENDINGS:
         raise InputError(f"--out {out} should end in {', '.join(ENDINGS)}.")
@@ -34,6 +35,7 @@ def check_out(out: Path, overwrite: bool) -> None:
         raise InputError(f"--out {out}: there is no folder {out.parent}.")
     if out.suffix == ".parquet":
         _arrow()
+    check_writable(out)
 
 
 def recipe_for(model: str, settings: list[str]) -> Recipe:

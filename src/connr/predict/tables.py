@@ -14,7 +14,7 @@ from connr.data import Skipped
 from connr.errors import InputError
 from connr.model import Assigned
 from connr.predict.rows import Rows
-from connr.run_folder import replacing
+from connr.run_folder import check_writable, replacing
 from connr.schema import write_skipped
 
 COLUMNS = ("path", "cluster", "distance", "confidence", "runner_up")
@@ -143,6 +143,7 @@ def check_place(path: Path, overwrite: bool) -> None:
             raise InputError(f"{there} exists; add --overwrite, or choose another --out.")
     if not path.parent.is_dir():
         raise InputError(f"--out {path}: there is no folder {path.parent}.")
+    check_writable(path)
 
 
 @contextmanager

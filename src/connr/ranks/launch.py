@@ -20,6 +20,7 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 
 from connr.errors import Diverged, InputError, RankLost, Stopped
 from connr.ranks.exchange import ALONE, ProcessGroup, Ranks
+from connr.stops import HANGUP, SIGNALS
 
 GRACE = 10.0  # seconds that the other ranks get to end by themselves once one has ended
 LOOK = 0.2  # seconds between two looks at the ranks
@@ -39,7 +40,7 @@ def backend_of(device: str) -> str:
 
 def of_torchrun(device: str) -> Ranks:
     """The ranks that `torchrun` started, this process being one of them; alone where it did not."""
-    if not dist.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) == 1:
+    if not under_torchrun() or int(os.environ["WORLD_SIZE"]) == 1:
         return ALONE
     if not dist.is_initialized():
         if device == "cuda":
@@ -48,9 +49,15 @@ def of_torchrun(device: str) -> Ranks:
     return ProcessGroup()
 
 
+def under_torchrun() -> bool:
+    """Whether `torchrun` started this process; a variable of its own that was left in a shell is not enough."""
+    wanted = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    return dist.is_torchelastic_launched() and all(name in os.environ for name in wanted)
+
+
 def ranks_here(asked: int) -> int:
     """How many ranks this machine is to have: as many as `torchrun` started, else as asked."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", asked)) if dist.is_torchelastic_launched() else asked
+    return int(os.environ.get("LOCAL_WORLD_SIZE", asked)) if under_torchrun() else asked
 
 
 def local_rank() -> int:
@@ -140,6 +147,8 @@ def _rank(
             os._exit(128 + number)
 
     signal.signal(signal.SIGINT, interrupted)  # Ctrl-C reaches every process of a terminal: the parent passes it on
+    if HANGUP:
+        signal.signal(HANGUP, signal.SIG_IGN)  # and so does the terminal's end
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count))
     torch.set_num_threads(max(1, torch.get_num_threads() // count))
     if device == "cuda":
@@ -181,7 +190,7 @@ def _passing_on(pids: list[int]) -> Iterator[list[int]]:
             except ProcessLookupError:
                 continue
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = [number for number in SIGNALS if number != HANGUP or signal.getsignal(number) != signal.SIG_IGN]
     try:
         before = {number: signal.signal(number, pass_on) for number in numbers}
     except ValueError:  # not the main thread: signals go elsewhere

@@ -11,7 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from connr import experiment, metrics
+from connr import experiment, metrics, stops
 from connr.data import ImageSet, resident
 from connr.errors import Stopped
 from connr.frameworks import Framework
@@ -21,7 +21,7 @@ from connr.ranks.batch_norm import synchronise
 from connr.recipe import Recipe
 from connr.run_folder import RunFolder
 from connr.schema import append_epoch, read_epochs, write_epochs
-from connr.training import Epoch, Listener, State, Told, checkpoint, stops, train
+from connr.training import Epoch, Listener, State, Told, checkpoint, train
 
 
 class Job(NamedTuple):

@@ -25,7 +25,7 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> list[tuple[str, ...]]:
             raise ValueError("it is not a regular file")
         if path.stat().st_size > MOST_BYTES:
             raise ValueError(f"it is larger than {MOST_BYTES:,} bytes")
-        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             reader = csv.reader(file)
             header = next(reader, [])
             if missing := [column for column in columns if column not in header]:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM asked for politely: the step is finished and saved first. A second one ends the process at once.
+"""Ctrl-C, SIGTERM and SIGHUP asked for politely: the step is finished and saved first. A second one ends the process at once.
 
 So does the first one where there is nothing to save, but not without saying so and taking away what is half done.
 """
@@ -11,7 +11,8 @@ from types import FrameType
 
 from connr.errors import Stopped
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+HANGUP = getattr(signal, "SIGHUP", None)  # the terminal is gone; Windows has no such signal
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *([HANGUP] if HANGUP else []))
 
 
 class StopRequest:
@@ -41,7 +42,10 @@ def listening(signals: tuple[signal.Signals, ...] = SIGNALS) -> Iterator[StopReq
 
 @contextmanager
 def at_once(signals: tuple[signal.Signals, ...] = SIGNALS) -> Iterator[None]:
-    """Inside, the first of these signals ends what the main thread does with `Stopped`; all else is as it was."""
+    """Inside, the first of these signals ends what the main thread does with `Stopped`; all else is as it was.
+
+    Whatever is raised after it counts as its effect: a module that is interrupted while it is imported may raise anything.
+    """
     seen: list[signal.Signals] = []
 
     def stop(number: signal.Signals) -> None:
@@ -51,7 +55,9 @@ def at_once(signals: tuple[signal.Signals, ...] = SIGNALS) -> Iterator[None]:
     with _first_of(signals, stop):
         try:
             yield
-        except KeyboardInterrupt:
+        except Stopped:  # what was under way says more of itself
+            raise
+        except BaseException:
             if not seen:
                 raise
             raise Stopped(seen[0]) from None
@@ -63,6 +69,8 @@ def _first_of(signals: tuple[signal.Signals, ...], told: Callable[[signal.Signal
         yield
         return
     before = {number: signal.getsignal(number) for number in signals}
+    if HANGUP and before.get(HANGUP) == signal.SIG_IGN:  # as under nohup: the run is to outlive its terminal
+        del before[HANGUP]
 
     def as_before() -> None:
         for number, handler in before.items():
@@ -72,7 +80,7 @@ def _first_of(signals: tuple[signal.Signals, ...], told: Callable[[signal.Signal
         as_before()
         told(signal.Signals(number))
 
-    for number in signals:
+    for number in before:
         signal.signal(number, first)
     try:
         yield
