@@ -52,6 +52,36 @@ def pytest_fixture_setup(fixturedef):
         seed_global_generators()
 
 
+# Modules whose tests together take about a minute of one core: the mathematics, the data, runs of seconds, the digests.
+FAST = [
+    "algorithm",
+    "augment",
+    "boundary",
+    "cluster_numbers",
+    "data",
+    "dataset",
+    "digests",
+    "frameworks",
+    "kmeans",
+    "metrics",
+    "neighbourhoods",
+    "ranks",
+    "recipe",
+    "report",
+    "rows",
+    "run",
+    "schedules",
+    "seeds",
+    "update",
+]
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.stem.removeprefix("test_") in FAST and not item.get_closest_marker("slow"):
+            item.add_marker("fast")
+
+
 STATES = []
 
 
