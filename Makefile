@@ -1,4 +1,5 @@
 # make demo   see it work         make test   all checks, docs and tests   make check  style, types, layers
+# make test-fast  the core of the tests, in about a minute: to be run after every change
 # make docs   the documentation   make bench  time against peers
 # make setup  only the environment, made by itself where needed
 
@@ -6,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
 
-.PHONY: setup demo test check docs bench clean
+.PHONY: setup demo test test-fast check docs bench clean
 
 setup: $(STAMP)
 
@@ -31,6 +32,10 @@ check: setup
 
 test: check docs
 	$(BIN)/pytest -n auto --dist worksteal
+
+# The tests marked `fast`, see tests/conftest.py.
+test-fast: setup
+	$(BIN)/pytest -n auto --dist worksteal -m fast
 
 # A warning is an error: a page that is not linked, a name that is gone.
 docs: setup

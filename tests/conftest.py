@@ -1,6 +1,7 @@
 """Shared by all tests: few threads, inputs with exact ties, a recipe and images small enough to train in seconds."""
 
 import os
+import random
 import tempfile
 from pathlib import Path
 
@@ -18,6 +19,86 @@ settings.load_profile("connr")
 os.environ["TORCH_HOME"] = os.environ["HF_HUB_CACHE"] = str(Path(tempfile.gettempdir()) / "connr-tests-have-no-weights")
 torch.set_num_threads(1)  # tests run in several processes; a batch of 8 x 8 images gains nothing from more
 os.environ["OMP_NUM_THREADS"] = "1"  # nor do the commands and scripts that they start
+
+
+def seed_global_generators():
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - the global generator is what is seeded
+    torch.manual_seed(0)
+
+
+def numpy_and_torch_states():
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002
+    return (name, keys.tolist(), *rest), torch.get_rng_state().tolist()
+
+
+# No test depends on what the global generators held before it: they are seeded before each test, and before each fixture
+# that several tests share, as tests run in any order and in several processes.
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    seed_global_generators()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef):
+    if fixturedef.scope == "function":
+        return (yield)
+    seed_global_generators()
+    try:
+        return (yield)
+    finally:
+        seed_global_generators()
+
+
+# Modules whose tests together take about a minute of one core: the mathematics, the data, runs of seconds, the digests.
+FAST = [
+    "algorithm",
+    "augment",
+    "boundary",
+    "cluster_numbers",
+    "data",
+    "dataset",
+    "digests",
+    "frameworks",
+    "kmeans",
+    "metrics",
+    "neighbourhoods",
+    "ranks",
+    "recipe",
+    "report",
+    "rows",
+    "run",
+    "schedules",
+    "seeds",
+    "update",
+]
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.stem.removeprefix("test_") in FAST and not item.get_closest_marker("slow"):
+            item.add_marker("fast")
+
+
+STATES = []
+
+
+def pytest_sessionstart():
+    seed_global_generators()
+    STATES.append(numpy_and_torch_states())
+
+
+def pytest_collection_finish():
+    """Refuses modules that draw from a global generator as they are imported, where the order of modules decides.
+
+    Python's own is left out: packages draw from it as they are imported.
+    """
+    if numpy_and_torch_states() != STATES[0]:
+        raise pytest.UsageError(
+            "a test module draws from a global generator as it is imported; give it a generator of its own"
+        )
 
 
 @st.composite

@@ -110,7 +110,7 @@ def test_a_list_of_paths_names_them_and_skips_what_is_broken(pictures, tmp_path)
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ([torch.randn(3, 8, 8) * 9], r"item 0 is float32 \[8, 8, 3\], should be uint8"),
+        ([torch.full((3, 8, 8), 9.5)], r"item 0 is float32 \[8, 8, 3\], should be uint8"),
         ([np.zeros((8, 8, 5), np.uint8)], r"item 0 is uint8 \[8, 8, 5\]"),
         ([np.zeros((0, 8), np.uint8)], r"item 0 is uint8 \[0, 8\]"),
         ([(PIXELS[0], "cat")], "the label of item 0 is 'cat'"),

@@ -104,7 +104,7 @@ def test_fewer_images_than_clusters_are_refused():
 def test_features_are_those_of_evaluation_and_modes_are_put_back():
     network = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5))
     network[1].eval()
-    images = torch.randn(10, 4)
+    images = torch.randn(10, 4, generator=torch.Generator().manual_seed(0))
     rows = extract(network, DataLoader(TensorDataset(images, torch.arange(10)), batch_size=3), network)
     assert [module.training for module in network] == [True, False, True]
     torch.testing.assert_close(rows, network.eval()(images).detach())
@@ -240,7 +240,8 @@ class TestSolo:
         """solo-learn 1.0.2: features only, heads applied by the method."""
         module, TwoViews = self.method(solo_learn, start=1)
         new, monkey = solo_learn.BaseMomentumMethod.training_step, ("p", "z", "momentum_z")
-        batch = next(iter(DataLoader(TwoViews(torch.rand(32, 3, 32, 32), torch.arange(32) % 10), batch_size=32)))
+        images = torch.rand(32, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        batch = next(iter(DataLoader(TwoViews(images, torch.arange(32) % 10), batch_size=32)))
         monkeypatch.setattr(module, "log_dict", lambda *_, **__: None)
         monkeypatch.setattr(type(module), "_remember", lambda *_: None)
         now = module.training_step(batch, 0)
@@ -252,7 +253,7 @@ class TestSolo:
         module, _ = self.method(solo_learn)
         with pytest.raises(InputError, match="no features to cluster yet"):
             module._features()
-        module.latest, checkpoint = torch.rand(5, 2), {}
+        module.latest, checkpoint = torch.arange(10.0).view(5, 2), {}
         module.on_save_checkpoint(checkpoint)
         again, _ = self.method(solo_learn)
         again.on_load_checkpoint(checkpoint)

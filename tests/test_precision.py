@@ -12,7 +12,8 @@ from connr import ConNR, export, recipe, run
 from connr.data import ImageSet, open_images
 from connr.errors import InputError
 from connr.predict import assign
-from connr.run_folder import RunFolder, read_lines
+from connr.run_folder import RunFolder
+from connr.schema import read_epochs
 from connr.training import checkpoint
 
 DOUBLE = "train.precision=64-true"
@@ -54,7 +55,7 @@ def test_two_processes_end_where_one_does(tmp_path):
     one, two = weights(alone), weights(pair)
     assert {value.dtype for value in one.values()} == {torch.float64, torch.int64}  # the latter counts batches
     assert all(torch.allclose(value.double(), two[key].double(), rtol=0, atol=1e-9) for key, value in one.items())
-    losses = [[record["loss"] for record in read_lines(folder.events)] for folder in (alone, pair)]
+    losses = [[record["loss"] for record in read_epochs(folder.events)] for folder in (alone, pair)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-9)
 
 

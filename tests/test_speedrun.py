@@ -28,7 +28,7 @@ def test_a_toy_run_and_its_slices(speedrun, tmp_path, capsys):
     assert speedrun("whole", "--profile", str(tmp_path / "profile.txt")) == 0
     codes = []
     while not codes or codes[-1] == 75:
-        codes.append(speedrun("sliced", "--seconds", "0.01"))  # over before its first step, which is made all the same
+        codes.append(speedrun("sliced", "--seconds", "1e-9"))  # over before its first step, which is made all the same
         assert len(codes) < 100, "slices do not get on"
     assert codes[-1] == 0
     whole, sliced = (json.loads(line) for line in (tmp_path / "runs.jsonl").read_text().splitlines())

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import EpsImagePlugin, Image, UnidentifiedImageError
+from processes import HANGS
 
 import connr
 from connr import ConNR, recipe, run
@@ -281,7 +282,7 @@ def test_a_bomb_is_refused_by_its_size(tmp_path, monkeypatch, recwarn):
 def test_mutated_files_are_all_accounted_for(tmp_path):
     """Two hundred of what `python benchmarks/fuzz.py` does with 2,000, through the real command."""
     total = fuzz.litter(tmp_path / "pictures", 200, seed=1)
-    done = fuzz.run(tmp_path / "pictures", tmp_path / "run", seconds=300)
+    done = fuzz.run(tmp_path / "pictures", tmp_path / "run", seconds=HANGS)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     found, reasons = fuzz.faults(tmp_path / "pictures", tmp_path / "run", total)

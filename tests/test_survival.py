@@ -19,6 +19,7 @@ import pytest
 import torch
 from conftest import TINY
 from PIL import Image
+from processes import HANGS
 from safetensors.torch import load_file, save_file
 
 from connr import recipe, run, stops
@@ -141,8 +142,8 @@ def children(pid):
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def until(what, seconds=90):
-    """Waits for something to become true; None when it does not."""
+def until(what, seconds=HANGS):
+    """Waits for something to become true; None when it does not. The limit only ends what hangs."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if found := what():
@@ -151,7 +152,8 @@ def until(what, seconds=90):
     return None
 
 
-LONG = [part for setting in (*SETTINGS, "train.epochs=400") for part in ("--set", setting)]
+# More epochs than any machine ends while it is watched.
+LONG = [part for setting in (*SETTINGS, "train.epochs=100000") for part in ("--set", setting)]
 
 
 def under_way(folder, epochs=1):
@@ -165,15 +167,15 @@ def test_the_command_says_how_to_go_on(tmp_path, devices):
     process = command("fit", "digits", "--out", folder.path, "--devices", devices, *LONG)
     assert under_way(folder), process.communicate()
     taken = command("fit", "digits", "--out", folder.path, "--resume")
-    assert "a run is going on in" in taken.communicate(timeout=60)[0]
+    assert "a run is going on in" in taken.communicate(timeout=HANGS)[0]
     assert taken.returncode == 2
     epochs = len(read_epochs(folder.events))
     process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=HANGS)
     assert process.returncode == 128 + signal.SIGTERM, said
     assert f"is safe. To go on: connr fit digits --out {folder.path} --resume" in said
     last, _ = checkpoint.position(checkpoint.checkpoints(folder.checkpoints)[-1])
-    assert epochs <= last <= epochs + 2  # soon: at the next step, before which an epoch may end
+    assert epochs <= last  # nothing is lost; that the next step is the last is tested above, within one process
     assert "Traceback" not in said
     assert not folder.pixels.exists()
 
@@ -187,7 +189,7 @@ def test_a_lost_rank_takes_the_run_down_and_is_named(tmp_path):
     ranks = [pid for pid in children(process.pid) if b"multiprocessing.spawn" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     assert len(ranks) == 2
     os.kill(ranks[1], signal.SIGKILL)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=HANGS)
     assert process.returncode == 1
     assert f"connr: rank 1 (process {ranks[1]}) was ended by SIGKILL." in said
     assert "To go on: connr fit digits" in said
@@ -296,7 +298,8 @@ def test_a_gradient_that_is_not_finite_is_told_by_step_and_not_saved(digits, tmp
 
 
 def test_collapse_and_lopsided_clusters_are_told():
-    tight, wide = (torch.nn.functional.normalize(torch.randn(100, 8) * width + 1, dim=1) for width in (1e-3, 100))
+    rows = torch.randn(100, 8, generator=torch.Generator().manual_seed(0))
+    tight, wide = (torch.nn.functional.normalize(rows * width + 1, dim=1) for width in (1e-3, 100))
     std = clustering.spread(tight, 100, ALONE)
     assert std < health.COLLAPSED < clustering.spread(wide, 100, ALONE) < 1.1
     clusters = clustering.Clusters(torch.zeros(3, 8), torch.tensor([0] * 99 + [1]), 0.0)
@@ -346,26 +349,43 @@ def test_a_name_that_is_not_utf8_is_refused_before_any_work(digits, tmp_path):
         )
 
 
+# The command, which gets a signal when it decodes its 50th picture; the decoding goes on once the signal is noticed.
+SIGNALLED = """
+import itertools, os, signal, sys, time
+from connr.cli import app
+from connr.data import folder
+
+number, decoded, real = int(sys.argv.pop(1)), itertools.count(1), folder.read_picture
+
+def read_picture(*arguments, **named):
+    if next(decoded) == 50:
+        before = signal.getsignal(number)
+        os.kill(os.getpid(), number)
+        while signal.getsignal(number) == before:
+            time.sleep(0.01)
+    return real(*arguments, **named)
+
+folder.read_picture = read_picture
+app()
+"""
+
+
 @pytest.mark.slow
 def test_a_signal_while_pictures_are_read_ends_it_and_leaves_nothing_half(tmp_path):
     """Neither files nor threads; and the same command then reads them all."""
     pictures, out = tmp_path / "pictures", tmp_path / "run"
     pictures.mkdir()
-    Image.linear_gradient("L").resize((2000, 2000)).save(pictures / "000.jpg", progressive=True)
+    Image.linear_gradient("L").save(pictures / "000.jpg")
     for index in range(1, 100):
         os.link(pictures / "000.jpg", pictures / f"{index:03d}.jpg")
     settings = [word for setting in (*fuzz.FAST, "data.resident_gib=0") for word in ("--set", setting)]
-    command = [sys.executable, "-m", "connr", "fit", str(pictures), "--clusters", "2", "--out", str(out), *settings]
+    words = ["fit", str(pictures), "--clusters", "2", "--out", str(out), *settings]
     for number in (signal.SIGINT, signal.SIGTERM):
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        while not list(out.glob("cache/.*.tmp")):  # a cache in the making
-            assert process.poll() is None
-            time.sleep(0.01)
-        process.send_signal(number)
-        _, said = process.communicate(timeout=60)
-        assert process.returncode == 128 + number
-        assert said == f"\nStopped while {pictures} was read; the same command reads it anew.\n"
+        line = [sys.executable, "-c", SIGNALLED, str(int(number)), *words]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=HANGS, check=False)
+        assert done.returncode == 128 + number, done.stderr
+        assert done.stderr == f"\nStopped while {pictures} was read; the same command reads it anew.\n"
         assert {path.name for path in out.rglob("*")} == {"cache", ".lock"}
-    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-m", "connr", *words], capture_output=True, check=False).returncode == 0
     with open(out / "assignments.csv", newline="", encoding="utf-8") as file:
         assert len(list(csv.DictReader(file))) == 100

@@ -119,9 +119,8 @@ def build(r: Recipe, encoder: nn.Module | None = None) -> Framework:
             shape = (r.data.channels, r.data.size, r.data.size)
             encoder = encoder or from_scratch(r.backbone, r.data.channels)
         width = backbones.features_out(encoder, *shape)
-        return FRAMEWORKS[type(r.framework)](r.framework, encoder, width).to(
-            memory_format=LAYOUT, dtype=torch.float64 if r.train.precision == "64-true" else None
-        )
+        framework = FRAMEWORKS[type(r.framework)](r.framework, encoder, width).to(memory_format=LAYOUT)
+        return framework.double() if r.train.precision == "64-true" else framework
 
 
 def plan_for(r: Recipe, mean: list[float], std: list[float]) -> Plan:
