@@ -2,8 +2,10 @@
 
 import os
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
+import last_bits
 import numpy as np
 import pytest
 import torch
@@ -32,6 +34,20 @@ def tied_features(draw, smallest=1, largest=20):
 def unit_rows(b, d, seed):
     rows = torch.randn(b, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return torch.nn.functional.normalize(rows, dim=1)
+
+
+@pytest.fixture(autouse=True)
+def _last_bits():
+    """With CONNR_TEST_ULP_NOISE=1 every product has other last bits, as on another processor."""
+    with last_bits.moved() if os.environ.get("CONNR_TEST_ULP_NOISE") == "1" else nullcontext():
+        yield
+
+
+@pytest.fixture(scope="module", params=["own", "moved"])
+def either_products(request):
+    """Tests of a module run twice: with this machine's products, and with other last bits."""
+    with last_bits.moved() if request.param == "moved" else nullcontext():
+        yield
 
 
 @pytest.fixture(autouse=True)

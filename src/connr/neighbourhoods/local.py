@@ -4,7 +4,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from connr.neighbourhoods.blockwise import BLOCK, nearest_blockwise
-from connr.neighbourhoods.nearest import check_sizes, nearest
+from connr.neighbourhoods.nearest import check_sizes, nearest, similarities
 
 
 def local(features: Float[Tensor, "b d"], k: int = 10) -> Int[Tensor, "b k"]:
@@ -23,4 +23,4 @@ def local(features: Float[Tensor, "b d"], k: int = 10) -> Int[Tensor, "b k"]:
     check_sizes(len(features), k=k)
     if len(features) > BLOCK:  # in less time and memory; a batch is not
         return nearest_blockwise(features, k).indices
-    return nearest(features @ features.T, k)
+    return nearest(similarities(features.detach()), k)
