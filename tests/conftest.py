@@ -18,8 +18,11 @@ from connr.data import ImageSet, open_images
 settings.register_profile("connr", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("connr")
 os.environ["TORCH_HOME"] = os.environ["HF_HUB_CACHE"] = str(Path(tempfile.gettempdir()) / "connr-tests-have-no-weights")
-torch.set_num_threads(1)  # tests run in several processes; a batch of 8 x 8 images gains nothing from more
-os.environ["OMP_NUM_THREADS"] = "1"  # nor do the commands and scripts that they start
+THREADS = os.environ.get(
+    "CONNR_TEST_THREADS", "1"
+)  # several processes run tests; a batch of 8 x 8 images gains nothing from more
+torch.set_num_threads(int(THREADS))
+os.environ["OMP_NUM_THREADS"] = THREADS  # nor do the commands and scripts that tests start
 
 
 @st.composite
