@@ -2,12 +2,13 @@
 # make test-fast  the core of the tests, in about a minute: to be run after every change
 # make docs   the documentation   make bench  time against peers
 # make setup  only the environment, made by itself where needed
+# make test-machines              the quick tests once more, with the arithmetic of other processors
 
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
 
-.PHONY: setup demo test test-fast check docs bench clean
+.PHONY: setup demo test test-fast test-machines check docs bench clean
 
 setup: $(STAMP)
 
@@ -36,6 +37,16 @@ test: check docs
 # The tests marked `fast`, see tests/conftest.py.
 test-fast: setup
 	$(BIN)/pytest -n auto --dist worksteal -m fast
+
+# Other processors round products differently. The instruction sets that MKL and torch choose by processor are forced here, and
+# CONNR_TEST_ULP_NOISE moves each product by one unit in its last place (tests/last_bits.py).
+MACHINES := CONNR_TEST_ULP_NOISE=1 MKL_CBWR=COMPATIBLE ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 CONNR_TEST_THREADS=2
+
+test-machines: setup
+	@for setting in $(MACHINES); do \
+	  echo "The quick tests with $$setting"; \
+	  env $$setting $(BIN)/pytest -n auto --dist worksteal -m "not slow" || exit 1; \
+	done
 
 # A warning is an error: a page that is not linked, a name that is gone.
 docs: setup

@@ -3,8 +3,10 @@
 import os
 import random
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
+import last_bits
 import numpy as np
 import pytest
 import torch
@@ -17,8 +19,11 @@ from connr.data import ImageSet, open_images
 settings.register_profile("connr", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("connr")
 os.environ["TORCH_HOME"] = os.environ["HF_HUB_CACHE"] = str(Path(tempfile.gettempdir()) / "connr-tests-have-no-weights")
-torch.set_num_threads(1)  # tests run in several processes; a batch of 8 x 8 images gains nothing from more
-os.environ["OMP_NUM_THREADS"] = "1"  # nor do the commands and scripts that they start
+THREADS = os.environ.get(
+    "CONNR_TEST_THREADS", "1"
+)  # several processes run tests; a batch of 8 x 8 images gains nothing from more
+torch.set_num_threads(int(THREADS))
+os.environ["OMP_NUM_THREADS"] = THREADS  # nor do the commands and scripts that tests start
 
 
 def seed_global_generators():
@@ -113,6 +118,20 @@ def tied_features(draw, smallest=1, largest=20):
 def unit_rows(b, d, seed):
     rows = torch.randn(b, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return torch.nn.functional.normalize(rows, dim=1)
+
+
+@pytest.fixture(autouse=True)
+def _last_bits():
+    """With CONNR_TEST_ULP_NOISE=1 every product has other last bits, as on another processor."""
+    with last_bits.moved() if os.environ.get("CONNR_TEST_ULP_NOISE") == "1" else nullcontext():
+        yield
+
+
+@pytest.fixture(scope="module", params=["own", "moved"])
+def either_products(request):
+    """Tests of a module run twice: with this machine's products, and with other last bits."""
+    with last_bits.moved() if request.param == "moved" else nullcontext():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -46,6 +46,13 @@ def contextual_similarity(features, k1, k2, alpha, layers):
     return cosines(h)
 
 
+def contextual_ranking(scores, similarity, i):
+    """All indices, i first, then by falling score; those with a score of 0 by falling similarity; ties by index."""
+    score = [round(float(x), 9) for x in scores[i]]
+    others = [j for j in range(len(score)) if j != i]
+    return [i, *sorted(others, key=lambda j: (-score[j], -round(float(similarity[i][j]), 9) if score[j] == 0 else 0, j))]
+
+
 def boundary_ratio(features, centroids, assignments):
     ratios = []
     for f, own in zip(features, assignments, strict=True):

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import oracles
 import pytest
 import torch
@@ -7,14 +9,18 @@ from hypothesis import strategies as st
 
 from connr.neighbourhoods import contextual, itself, local
 
+pytestmark = pytest.mark.usefixtures("either_products")
 
-def check_retrieval(found, scores, k):
-    """Each row starts with its anchor and holds k different indices that score no less than any left out."""
+
+def check_retrieval(found, scores, similarity, k):
+    """Each row starts with its anchor and holds k indices with the scores of the oracle, and its cosines where these are 0."""
     for i, row in enumerate(found.tolist()):
         assert row[0] == i
         assert len(set(row)) == k == len(row)
-        by_oracle = [scores[i][j] for j in oracles.ranking(scores, i)[:k]]
-        assert [scores[i][j] for j in row] == pytest.approx(by_oracle, abs=1e-9)
+        by_oracle = oracles.contextual_ranking(scores, similarity, i)[:k]
+        assert [scores[i][j] for j in row] == pytest.approx([scores[i][j] for j in by_oracle], abs=1e-9)
+        cosines = [[similarity[i][j] for j in one if abs(scores[i][j]) < 1e-10] for one in (row, by_oracle)]
+        assert cosines[0] == pytest.approx(cosines[1], abs=1e-9)
 
 
 def test_itself_is_the_anchor_alone():
@@ -43,7 +49,7 @@ def test_contextual_is_the_oracle_with_ties(features, data):
         for j in oracles.ranking(similarity, i)[:k2]:
             assume(similarity[i][j] >= 0 or alpha % 2 == 0)
     scores = oracles.contextual_similarity(features.tolist(), k1, k2, alpha, layers)
-    check_retrieval(contextual(features, k, k1, k2, alpha, layers), scores, k)
+    check_retrieval(contextual(features, k, k1, k2, alpha, layers), scores, similarity, k)
 
 
 @pytest.mark.parametrize(("k", "k1", "k2", "alpha", "layers"), [(10, 10, 2, 2.0, 2), (20, 30, 10, 2.0, 2), (4, 5, 3, 1.5, 1)])
@@ -53,7 +59,7 @@ def test_contextual_is_the_oracle_on_random_features(seed, k, k1, k2, alpha, lay
     features = torch.nn.functional.normalize(features, dim=1)
     scores = oracles.contextual_similarity(features.tolist(), k1, k2, alpha, layers)
     found = contextual(features, k, k1, k2, alpha, layers)
-    check_retrieval(found, scores, k)
+    check_retrieval(found, scores, oracles.cosines(features.tolist()), k)
     single = contextual(features.float(), k, k1, k2, alpha, layers)
     assert (single.sort().values == found.sort().values).all(dim=1).float().mean() > 0.9  # float32 may swap near ties
 
@@ -82,3 +88,21 @@ def test_a_size_outside_the_batch_is_refused(name, size):
 def test_keys_may_have_a_gradient(neighbourhood):
     keys = unit_rows(20, 4, 0).float()
     assert torch.equal(neighbourhood(keys.clone().requires_grad_()), neighbourhood(keys))
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64])
+def test_unrelated_images_come_by_cosine(sparse, precision):
+    """With k1 = 3 an image is related to about ten: the others have a score of 0, and the nearest of them come first."""
+    features = unit_rows(60, 6, 0)
+    found = contextual(features.to(precision), 40, 3, 2, sparse=sparse)
+    similarity = oracles.cosines(features.tolist())
+    scores = oracles.contextual_similarity(features.tolist(), 3, 2, 2.0, 2)
+    assert sum(scores[i][j] == 0 for i, row in enumerate(found.tolist()) for j in row) > 60
+    if precision == torch.float64:
+        check_retrieval(found, scores, similarity, 40)
+    for i, row in enumerate(found.tolist()):
+        unrelated = [similarity[i][j] for j in row if scores[i][j] == 0]
+        assert all(one >= other - 1e-6 for one, other in pairwise(unrelated))
+        left_out = [similarity[i][j] for j in range(60) if j not in row and scores[i][j] == 0]
+        assert min(unrelated, default=1.0) >= max(left_out, default=-1.0) - 1e-6

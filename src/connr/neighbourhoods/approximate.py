@@ -9,6 +9,7 @@ from torch import Tensor
 
 from connr.errors import InputError
 from connr.neighbourhoods.blockwise import Nearest
+from connr.neighbourhoods.nearest import round_
 
 
 def nearest_approximately(features: Float[Tensor, "n d"], m: int, links: int = 32, effort: int = 64) -> Nearest:
@@ -35,6 +36,7 @@ def nearest_approximately(features: Float[Tensor, "n d"], m: int, links: int = 3
     index.hnsw.efSearch = max(effort, m + 1)
     index.add(rows)
     similarities, indices = (torch.from_numpy(found) for found in index.search(rows, min(m + 1, len(rows))))
+    similarities = round_(similarities)
     anchors = torch.arange(len(rows)).unsqueeze(1)
     nothing = (indices < 0) | (indices == anchors)  # faiss may find a copy of a row and not the row itself, or too few
     order = similarities.masked_fill(nothing, -torch.inf).sort(dim=1, descending=True, stable=True).indices[:, : m - 1]

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from connr.neighbourhoods.nearest import largest
+from connr.neighbourhoods.duplicates import expanded, first_of_equals
+from connr.neighbourhoods.nearest import largest, round_
 
 BLOCK = 4096  # rows and columns of S at a time
 GROUP = 64  # columns of which one maximum is taken
@@ -26,15 +27,28 @@ class Nearest(NamedTuple):
 
 
 def nearest_blockwise(features: Float[Tensor, "n d"], m: int) -> Nearest:
-    """What `nearest(features @ features.T, m)` returns, and how similar they are, without the n x n matrix.
+    """What `nearest(similarities(features), m)` returns, and how similar they are, without the n x n matrix.
 
-    Products of two ways to cut a matrix may differ in their last bit, and then neighbours that near to a tie may too.
+    Similarities are rounded to 2^-20, in double precision to 2^-40. Products of two ways to cut a matrix differ in their last
+    bits, and may be rounded differently: neighbours whose similarities differ by no more than that may change places.
 
     Args:
         features: (n d), L2-normalised rows.
         m: 1 <= m <= n.
     """
     features = features.detach()
+    first = first_of_equals(features)
+    different = (first == torch.arange(len(first), device=first.device)).nonzero().squeeze(1)
+    if len(different) == len(features):
+        return _nearest_of_different(features, m)
+    rows = features[different]
+    found = _nearest_of_different(rows, min(m, len(rows)))
+    found.similarities[:, 0] = round_(rows.square().sum(dim=1))  # as to its copies
+    return Nearest(*expanded(first, *found, m))
+
+
+def _nearest_of_different(features: Float[Tensor, "n d"], m: int) -> Nearest:
+    """`nearest_blockwise` of rows that differ."""
     n, found = len(features), Found(features, m - 1)
     memory = features.new_empty(min(BLOCK, -(-n // GROUP) * GROUP) ** 2)  # once: fresh pages cost more than the products
     for top in range(0, n, BLOCK) if m > 1 else ():
@@ -65,17 +79,17 @@ class Found:
     def add(self, rows: slice, columns: slice, groups: Float[Tensor, "R G group"], most: Float[Tensor, "R G"]) -> None:
         """Looks through S of these rows and columns, the columns in groups with their maxima, padded with -inf."""
         r, q = self.similarities[rows].shape
-        most = most[:r]
+        most = round_(most[:r])  # the maximum of rounded values is the rounded maximum
         limit = self.similarities[rows, -1]  # only what is larger can be among the best q
         if most.shape[1] >= q:  # and nothing below the q-th largest maximum, which q columns reach
             limit = torch.maximum(limit, most.topk(q).values[:, -1].nextafter(limit.new_tensor(-torch.inf)))
         at, group = (most > limit.unsqueeze(1)).nonzero(as_tuple=True)
         if len(at) * CROWDED > most.numel():
-            block = groups[:r].reshape(r, -1)[:, : columns.stop - columns.start]
+            block = round_(groups[:r].reshape(r, -1)[:, : columns.stop - columns.start])
             place = largest(block, min(q, block.shape[1]))
             self._merge(torch.arange(r, device=block.device) + rows.start, block.gather(1, place), place + columns.start)
         elif len(at):
-            values = groups[at, group]
+            values = round_(groups[at, group])
             which, inside = (values > limit[at].unsqueeze(1)).nonzero(as_tuple=True)
             there, row, counts = at[which].unique_consecutive(return_inverse=True, return_counts=True)
             position = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]

@@ -3,7 +3,7 @@
 A_ij  = (R_ij + R_ji) / 2,  R_ij = [j among i's k1 nearest]                     (3)
 h_i   = A_i,  e_ij = <f_i, f_j> for j among i's k2 nearest, i itself first      (4-5)
 H     <- H + H^T;  h_i <- sum_j e_ij^alpha h_j;  h_i <- h_i / |h_i|    L times  (6)
-N^a(i, k) = the k nearest of i by H H^T                                         (7)
+N^a(i, k) = the k nearest of i by H H^T; those unrelated, with a score of 0, by cosine (7)
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from connr.neighbourhoods.blockwise import Nearest, nearest_blockwise
-from connr.neighbourhoods.nearest import check_sizes, largest
+from connr.neighbourhoods.nearest import check_sizes, cosines_at_zero, digits, largest, round_, similarities
 from connr.neighbourhoods.sparse import refine
 
 DENSE_TO = 8192  # images; a matrix of so many squared takes 268 MB, and six of them are needed
@@ -45,28 +45,34 @@ def contextual(
             `connr.neighbourhoods.approximate.nearest_approximately`.
 
     Returns:
-        (b k) int64, contextually nearest first, ties by index.
+        (b k) int64, contextually nearest first, ties by index. Where fewer than k images are related to one (their score is
+        above 0), those with a score of 0 follow by falling cosine, ties by index.
 
     Raises:
         ValueError: k, k1 or k2 is not between 1 and b.
     """
     check_sizes(len(features), k=k, k1=k1, k2=k2)
-    digits = 40 if features.dtype == torch.float64 else 20
     if sparse is None:
         entries = k1 * (1 + k2) ** layers  # of a row of H, about
         sparse = features.device.type == "cpu" and (len(features) > DENSE_TO or len(features) > WORTH_IT * entries)
     if sparse:
-        return refine(*search(features, max(k1, k2)), k, k1, k2, alpha, layers, digits)
+        return refine(*search(features, max(k, k1, k2)), features, k, k1, k2, alpha, layers, digits(features.dtype))
     # A batch is small: what is written anew costs more than what is computed, so matrices are overwritten.
     features = features.detach()
-    similarity = features @ features.T
+    similarity = similarities(features)
     by_similarity = largest(similarity.fill_diagonal_(torch.inf), max(k1, k2))
     similarity.fill_diagonal_(1.0)  # e_ii = 1, free of rounding
     adjacency = reciprocal_adjacency(by_similarity[:, :k1]).to(similarity.dtype)
     refined = propagate(adjacency, similarity, by_similarity[:, :k2], alpha, layers)
     # Images with the same relations tie exactly: what is left of that by rounding must not decide between them.
-    scores = torch.mm(refined, refined.T, out=similarity).mul_(2**digits).round_()
-    return largest(scores.fill_diagonal_(torch.inf), k)
+    scores = round_(torch.mm(refined, refined.T, out=similarity)).fill_diagonal_(torch.inf)
+    found = largest(scores, k)
+    # With k <= k1 and weights that are not negative all k scores are above 0, and a GPU need not be waited for.
+    if k > k1 or alpha % 2 == 1 or features.device.type == "cpu":
+        short = (scores.gather(1, found[:, -1:]) <= 0).squeeze(1).nonzero().squeeze(1)
+        if len(short):
+            found[short] = largest(cosines_at_zero(scores[short], short, features), k)
+    return found
 
 
 def reciprocal_adjacency(neighbours: Int[Tensor, "b k1"]) -> Float[Tensor, "b b"]:

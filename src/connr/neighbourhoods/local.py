@@ -1,10 +1,11 @@
 """Eq. 2: N(i) = the k nearest of the batch by cosine similarity, the anchor itself included."""
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from connr.neighbourhoods.blockwise import BLOCK, nearest_blockwise
-from connr.neighbourhoods.nearest import check_sizes, nearest
+from connr.neighbourhoods.nearest import check_sizes, largest, similarities
 
 
 def local(features: Float[Tensor, "b d"], k: int = 10) -> Int[Tensor, "b k"]:
@@ -23,4 +24,4 @@ def local(features: Float[Tensor, "b d"], k: int = 10) -> Int[Tensor, "b k"]:
     check_sizes(len(features), k=k)
     if len(features) > BLOCK:  # in less time and memory; a batch is not
         return nearest_blockwise(features, k).indices
-    return nearest(features @ features.T, k)
+    return largest(similarities(features.detach()).fill_diagonal_(torch.inf), k)

@@ -1,9 +1,38 @@
-"""N(i, k): the k most similar, the anchor first, ties broken by index so that a run repeats."""
+"""N(i, k): the k most similar, the anchor first, ties broken by index so that a run repeats.
+
+The last bits of a product depend on the processor and on the shape of the matrices. So that they seldom decide, similarities
+are rounded to a fixed number of binary digits before they are ranked. Rows with the same numbers always tie: one of them
+stands for all.
+"""
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from connr.neighbourhoods.duplicates import first_of_equals
+
+
+def digits(dtype: torch.dtype) -> int:
+    """Binary digits after the point that similarities and scores are rounded to: 20 in single precision, 40 in double."""
+    return 40 if dtype == torch.float64 else 20
+
+
+def round_(similarities: Tensor) -> Tensor:
+    """In place, to `digits`, for values between -2 and 2: beside 12 a float32 has 20 binary digits after the point left."""
+    if similarities.dtype not in (torch.float32, torch.float64):
+        return similarities  # half precision has fewer
+    shift = 1.5 * 2 ** ((52 if similarities.dtype == torch.float64 else 23) - digits(similarities.dtype))
+    return similarities.add_(shift).sub_(shift)
+
+
+def similarities(features: Float[Tensor, "b d"]) -> Float[Tensor, "b b"]:
+    """<f_i, f_j>, rounded, and the same for rows with the same numbers."""
+    found = round_(features @ features.T)
+    first = first_of_equals(features)
+    if features.device.type == "cpu" and bool((first == torch.arange(len(first))).all()):
+        return found
+    return found[first][:, first]  # a GPU is not waited for
 
 
 def nearest(similarity: Float[Tensor, "b b"], k: int) -> Int[Tensor, "b k"]:
@@ -52,6 +81,21 @@ def _partitioned(scores: Float[Tensor, "r c"], k: int) -> Int[Tensor, "r k"] | N
     keys = ((bits.astype(np.int64) << 32) | (last - found % (last + 1))).reshape(len(table), k)
     keys.sort(axis=1)
     return torch.from_numpy(last - (keys[:, ::-1] & 0xFFFFFFFF))
+
+
+def cosines_at_zero(
+    scores: Float[Tensor, "r b"], rows: Int[Tensor, " r"], features: Float[Tensor, "b d"]
+) -> Float[Tensor, "r b"]:
+    """Numbers that rank as (score, and where it is 0 the cosine) does: scores above 0, those of 0 by cosine, those below 0.
+
+    Args:
+        scores: of these rows to all, between -2 and 2, rounded; infinite for the row itself.
+        rows: which they are.
+        features: of all, L2-normalised.
+    """
+    first = first_of_equals(features)
+    cosines = round_(features[first[rows]] @ features.T)[:, first]
+    return torch.where(scores == 0, cosines, scores + 4 * scores.sign())
 
 
 def check_sizes(batch: int, **sizes: int) -> None:

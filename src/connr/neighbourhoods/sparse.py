@@ -6,6 +6,7 @@ Cuthill-McKee), which keeps the products in the cache: 60,000 images take half t
 """
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 from torch import Tensor
 
+from connr.neighbourhoods.nearest import cosines_at_zero, largest
+
 PRODUCTS = 1 << 22  # numbers multiplied in a block of scores; those that remain are a few times fewer, and stay in the cache
 CHUNKS = 4  # times k: that many chunks of a row have their maxima taken, on average
 
@@ -23,6 +26,7 @@ CHUNKS = 4  # times k: that many chunks of a row have their maxima taken, on ave
 def refine(
     neighbours: Int[Tensor, "n m"],
     similarities: Float[Tensor, "n m"],
+    features: Float[Tensor, "n d"],
     k: int,
     k1: int,
     k2: int,
@@ -30,11 +34,13 @@ def refine(
     layers: int,
     digits: int,
 ) -> Int[Tensor, "n k"]:
-    """The k contextually nearest of each image, itself first, ties by index, from its nearest by similarity.
+    """The k contextually nearest of each image, itself first, ties as in `contextual`, from its nearest by similarity.
 
     Args:
-        neighbours: (n m), m >= max(k1, k2), the image itself first, by falling similarity.
+        neighbours: (n m), m >= max(k1, k2), the image itself first, by falling similarity; with m >= k it takes less time
+            where fewer than k images are related to one.
         similarities: (n m), of these.
+        features: (n d).
         k, k1, k2, alpha, layers: of `contextual`.
         digits: binary digits after the point that scores are rounded to before they are ranked.
     """
@@ -50,7 +56,7 @@ def refine(
     messages = _matrix(near[found[order, :k2]], edges[order] ** alpha)
     nodes = propagate(adjacency[order][:, order], messages, layers)
     nearest = np.empty((len(found), k), dtype=np.int64)
-    nearest[order] = ranked(nodes, k, order.astype(np.int64), digits)
+    nearest[order] = ranked(nodes, k, order.astype(np.int64), digits, Unrelated(features, found))
     return torch.from_numpy(nearest).to(neighbours.device)
 
 
@@ -63,7 +69,27 @@ def propagate(nodes: sp.csr_array, messages: sp.csr_array, layers: int) -> sp.cs
     return nodes
 
 
-def ranked(nodes: sp.csr_array, k: int, names: NDArray[np.int64], digits: int) -> NDArray[np.int64]:
+class Unrelated:
+    """The images that have a score of 0 with one, by falling cosine, ties by index."""
+
+    def __init__(self, features: Float[Tensor, "n d"], neighbours: NDArray[np.int64]) -> None:
+        """`neighbours`: (n m), the nearest of each image by cosine, in order."""
+        self.features, self.neighbours = features.detach(), neighbours
+
+    def __call__(self, image: int, others: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+        """`count` of them, or all if they are fewer; `others`: those with another score, and the image itself."""
+        found = self.neighbours[image]
+        found = found[~np.isin(found, others)]
+        if len(found) >= count:
+            return found[:count]
+        scores = self.features.new_zeros(1, len(self.features))
+        scores[0, torch.from_numpy(others)] = -1
+        row = torch.tensor([image], device=self.features.device)
+        found = largest(cosines_at_zero(scores, row, self.features), min(count, len(self.features) - len(others)))
+        return found[0].cpu().numpy()
+
+
+def ranked(nodes: sp.csr_array, k: int, names: NDArray[np.int64], digits: int, unrelated: Unrelated) -> NDArray[np.int64]:
     """The k largest of each row of H H^T (Eq. 7), rounded; columns are told by `names`, and ties go by them."""
     across = nodes.T.tocsr()
     multiplied = np.add.reduceat(np.diff(across.indptr)[nodes.indices], nodes.indptr[:-1], dtype=np.int64)
@@ -73,7 +99,7 @@ def ranked(nodes: sp.csr_array, k: int, names: NDArray[np.int64], digits: int) -
 
     def block(at: int) -> NDArray[np.int64]:
         rows = slice(cuts[at], cuts[at + 1])
-        return best(nodes[rows] @ across, k, names[rows], names, digits)
+        return best(nodes[rows] @ across, k, names[rows], names, digits, unrelated)
 
     if len(cuts) == 2:
         return block(0)
@@ -81,8 +107,18 @@ def ranked(nodes: sp.csr_array, k: int, names: NDArray[np.int64], digits: int) -
         return np.concatenate(list(threads.map(block, range(len(cuts) - 1))))
 
 
-def best(scores: sp.csr_array, k: int, anchors: NDArray[np.int64], names: NDArray[np.int64], digits: int) -> NDArray[np.int64]:
-    """The k largest entries of each row, the anchor first, then by falling score, ties by name; what is not stored is 0."""
+def best(
+    scores: sp.csr_array,
+    k: int,
+    anchors: NDArray[np.int64],
+    names: NDArray[np.int64],
+    digits: int,
+    unrelated: Callable[[int, NDArray[np.int64], int], NDArray[np.int64]],
+) -> NDArray[np.int64]:
+    """The k largest entries of each row, the anchor first, then by falling score, ties by name; what is not stored is 0.
+
+    Those of 0 are in the order of `unrelated`.
+    """
     chosen, scale = np.full((len(anchors), k), -1), 2.0**digits
     chosen[:, 0] = anchors
     row, value, name = _candidates(scores, k, scale)
@@ -97,10 +133,10 @@ def best(scores: sp.csr_array, k: int, anchors: NDArray[np.int64], names: NDArra
     for short in (chosen[:, -1] < 0).nonzero()[0]:  # too few have a score above 0: those with 0, then those below
         part = slice(scores.indptr[short], scores.indptr[short + 1])
         stored, rounded = names[scores.indices[part]], np.rint(scores.data[part] * scale)
-        taken = np.append(stored[rounded != 0], anchors[short])
-        zeros = np.setdiff1d(np.arange(min(len(names), k + len(taken))), taken)
-        below = stored[rounded < 0][np.lexsort((stored[rounded < 0], -rounded[rounded < 0]))]
         known = int((chosen[short] >= 0).sum())
+        others = np.union1d(stored[rounded != 0], anchors[short])
+        zeros = unrelated(int(anchors[short]), others, k - known)
+        below = stored[rounded < 0][np.lexsort((stored[rounded < 0], -rounded[rounded < 0]))]
         chosen[short, known:] = np.concatenate([zeros, below[below != anchors[short]]])[: k - known]
     return chosen
 
