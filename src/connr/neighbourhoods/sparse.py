@@ -78,7 +78,7 @@ class Unrelated:
 
     def __call__(self, image: int, others: NDArray[np.int64], count: int) -> NDArray[np.int64]:
         """`count` of them, or all if they are fewer; `others`: those with another score, and the image itself."""
-        found = self.neighbours[image]
+        found: NDArray[np.int64] = self.neighbours[image]
         found = found[~np.isin(found, others)]
         if len(found) >= count:
             return found[:count]
