@@ -85,8 +85,9 @@ class Unrelated:
         scores = self.features.new_zeros(1, len(self.features))
         scores[0, torch.from_numpy(others)] = -1
         row = torch.tensor([image], device=self.features.device)
-        found = largest(cosines_at_zero(scores, row, self.features), min(count, len(self.features) - len(others)))
-        return found[0].cpu().numpy()
+        nearest = largest(cosines_at_zero(scores, row, self.features), min(count, len(self.features) - len(others)))
+        indices: NDArray[np.int64] = nearest[0].cpu().numpy()
+        return indices
 
 
 def ranked(nodes: sp.csr_array, k: int, names: NDArray[np.int64], digits: int, unrelated: Unrelated) -> NDArray[np.int64]:
