@@ -274,6 +274,7 @@ def test_the_listener_hears_every_step_and_an_estimate(few_digits, tiny):
     assert ears.estimates[0] > 0
 
 
+@pytest.mark.slow  # all together
 @pytest.mark.parametrize("name", recipe.names())
 def test_each_recipe_takes_a_step_of_both_stages_on_images_of_its_size(name):
     """At full width and batch; only the number of images and epochs is small."""
