@@ -187,7 +187,7 @@ def test_the_threshold_of_diversity_follows_the_agreement():
     assert losses.next_threshold(0.5, agreement=0.9, target=0.8, rate=0.1) == pytest.approx(0.45)
 
 
-NONE, FEW = torch.zeros(0, 3), torch.rand(4, 3)
+NONE, FEW = torch.zeros(0, 3), torch.rand(4, 3, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize(
