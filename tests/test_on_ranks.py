@@ -3,6 +3,7 @@
 import csv
 import shutil
 
+import last_bits
 import pytest
 import torch
 from conftest import TINY
@@ -31,7 +32,10 @@ def digits(n):
 
 
 def trained(name, ranks=None, settings=(), dtype=torch.float64):
-    """Losses of every step, the final weights and assignments of a rank; in double precision, so that they can be equal."""
+    """Losses of every step, the final weights and assignments of a rank; in double precision, so that they can be equal.
+
+    Views are made in single precision, each rank its share: they are the same to the last bit on the machine that both run on.
+    """
     ranks, images, losses = ranks or ProcessGroup(), digits(390), []
     update, apply, normalise = loop.update, Augment.apply, Augment.normalise
 
@@ -42,7 +46,12 @@ def trained(name, ranks=None, settings=(), dtype=torch.float64):
 
     r = recipe.load(FRAMEWORKS[name], [*SHORT, *settings])
     job = run.Job(r, images, images.statistics(), images.fingerprint(), None, None, "cpu")
-    loop.update, Augment.apply = noted, lambda *arguments: apply(*arguments).to(dtype)
+
+    def applied(*arguments):
+        with last_bits.paused():
+            return apply(*arguments).to(dtype)
+
+    loop.update, Augment.apply = noted, applied
     Augment.normalise = lambda *arguments: normalise(*arguments).to(dtype)
     try:
         part = run.prepared(job, ranks)
