@@ -209,7 +209,8 @@ def shards():
     yield "doubles", torch.from_numpy(make_blobs(203, 3, centers=6, random_state=0)[0]), 6, {"restarts": 3}
     yield "sphere", unit_rows(50, 6, 1).float(), 15, {"metric": "cosine"}  # fewer rows than K on each of 4
     yield "duplicates", lumps.repeat(9, 1), 7, {}  # 4 points for 7 clusters: some stay empty
-    yield "far out", torch.cat([torch.randn(40, 2, generator=torch.Generator().manual_seed(2)), 1e3 * lumps]), 12, {}
+    near = torch.randn(40, 2, generator=torch.Generator().manual_seed(2))
+    yield "far out", torch.cat([near, 1e3 * lumps]).double(), 12, {}  # too far for single precision to draw the same centres
     yield "few", lumps[:3], 2, {}  # with 4 ranks, one has none
     yield "one", lumps[1:2], 1, {}
 
