@@ -86,7 +86,8 @@ class Unrelated:
         scores[0, torch.from_numpy(others)] = -1
         row = torch.tensor([image], device=self.features.device)
         found = largest(cosines_at_zero(scores, row, self.features), min(count, len(self.features) - len(others)))
-        return found[0].cpu().numpy()
+        nearest: NDArray[np.int64] = found[0].cpu().numpy()
+        return nearest
 
 
 def ranked(nodes: sp.csr_array, k: int, names: NDArray[np.int64], digits: int, unrelated: Unrelated) -> NDArray[np.int64]:
