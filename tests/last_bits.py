@@ -1,4 +1,4 @@
-"""Products as another processor could give them: each result is moved by at most one unit in its last place, or stays.
+"""Products as another processor could give them: each result is moved by a unit or two in its last place, or stays.
 
 By how much depends on the operation, the shapes and the place in the result. So the same call gives the same result, as on a
 real machine, and a product of another shape, or an equal row elsewhere in it, has other last bits.
@@ -25,11 +25,12 @@ class LastBits(TorchDispatchMode):
     """Every product of torch inside it, also in backward passes. `count` is how many there were."""
 
     count = 0
+    paused = False
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = operation(*args, **(kwargs or {}))
         name = operation.overloadpacket.__name__
-        if name not in PRODUCTS:
+        if name not in PRODUCTS or LastBits.paused:
             return found
         self.count += 1
         shapes = [tuple(each.shape) for each in args if isinstance(each, Tensor)]
@@ -40,31 +41,44 @@ class LastBits(TorchDispatchMode):
         return found
 
 
+DRAWS = np.random.default_rng(0).integers(-1, 2, 1 << 16)
+FACTORS = {
+    dtype: torch.from_numpy(1 + DRAWS * np.where(DRAWS > 0, 1.0, 0.5) * torch.finfo(dtype).eps).to(dtype)
+    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+}  # the numbers next to 1 and 1 itself
+
+
 def _move(result: Tensor, seed: int) -> None:
     """Up, down or not at all, in place; what is 0 stays, as sums of zeros do on every machine."""
-    draw = torch.randint(-1, 2, result.shape, generator=torch.Generator().manual_seed(seed))
-    moved = torch.nextafter(result, torch.where(draw > 0, torch.inf, -torch.inf).to(result))
-    result.copy_(torch.where((draw.to(result.device) == 0) | (result == 0), result, moved))
+    factors, start = FACTORS[result.dtype], seed % len(DRAWS)
+    at = (torch.arange(start, start + result.numel()) % len(DRAWS)).view(result.shape)
+    result.mul_(factors[at].to(result.device))
 
 
-def _sparse_product(one: Any, other: Any) -> Any:
-    found = sp.csr_array._matmul_unmoved(one, other)
-    values = found.data if sp.issparse(found) else found
-    draw = np.random.default_rng(zlib.crc32(repr((one.shape, other.shape, values.size)).encode())).integers(
-        -1, 2, values.shape
-    )
-    values[...] = np.where((draw == 0) | (values == 0), values, np.nextafter(values, np.where(draw > 0, np.inf, -np.inf)))
-    return found
+@contextmanager
+def paused() -> Iterator[None]:
+    """Products are left alone for a while."""
+    LastBits.paused, before = True, LastBits.paused
+    try:
+        yield
+    finally:
+        LastBits.paused = before
 
 
 @contextmanager
 def moved() -> Iterator[LastBits]:
     """Products of torch and of sparse matrices in this thread have other last bits."""
     real = sp.csr_array.__matmul__
-    sp.csr_array._matmul_unmoved, sp.csr_array.__matmul__ = real, _sparse_product
+
+    def product(one: Any, other: Any) -> Any:
+        found = real(one, other)
+        values = found.data if sp.issparse(found) else found
+        _move(torch.from_numpy(values), zlib.crc32(repr((one.shape, other.shape, values.size)).encode()))
+        return found
+
+    sp.csr_array.__matmul__ = product
     try:
         with LastBits() as mode:
             yield mode
     finally:
         sp.csr_array.__matmul__ = real
-        del sp.csr_array._matmul_unmoved

@@ -102,13 +102,9 @@ def squared(a, b):
     return sum((x - y) ** 2 for x, y in zip(a, b, strict=True))
 
 
-def lloyd(points, centroids):
-    """One iteration: assignments to the old centroids, the new centroids with empty clusters re-seeded, farthest first."""
-    assignments, distances = [], []
-    for p in points:
-        to = [squared(p, c) for c in centroids]
-        assignments.append(to.index(min(to)))
-        distances.append(min(to))
+def lloyd(points, centroids, assignments):
+    """The new centroids of one iteration, given the assignments to the old ones; empty clusters re-seeded, farthest first."""
+    distances = [squared(p, centroids[a]) for p, a in zip(points, assignments, strict=True)]
     farthest = sorted(range(len(points)), key=lambda i: -distances[i])
     new = []
     for cluster, old in enumerate(centroids):
@@ -118,7 +114,7 @@ def lloyd(points, centroids):
         else:
             candidate = farthest.pop(0)
             new.append(list(points[candidate]) if distances[candidate] > 0 else list(old))
-    return assignments, new
+    return new
 
 
 def best_inertia(points, n_clusters):

@@ -3,6 +3,7 @@
 import csv
 import shutil
 
+import last_bits
 import pytest
 import torch
 from conftest import TINY
@@ -31,9 +32,12 @@ def digits(n):
 
 
 def trained(name, ranks=None, settings=(), precision="64-true"):
-    """Losses of every step, the final weights and assignments of a rank; in double precision, so that they can be equal."""
+    """Losses of every step, the final weights and assignments of a rank; in double precision, so that they can be equal.
+
+    Views are made in single precision, each rank its share: they are the same to the last bit on the machine that both run on.
+    """
     ranks, images, losses = ranks or ProcessGroup(), digits(390), []
-    update = loop.update
+    update, apply = loop.update, Augment.apply
 
     def noted(*arguments, **named):
         told = update(*arguments, **named)
@@ -42,12 +46,17 @@ def trained(name, ranks=None, settings=(), precision="64-true"):
 
     r = recipe.load(FRAMEWORKS[name], [*SHORT, f"train.precision={precision}", *settings])
     job = run.Job(r, images, images.statistics(), images.fingerprint(), None, None, "cpu")
-    loop.update = noted
+
+    def applied(*arguments):
+        with last_bits.paused():
+            return apply(*arguments)
+
+    loop.update, Augment.apply = noted, applied
     try:
         part = run.prepared(job, ranks)
         run.train_here(job, part, ranks, Listener())
     finally:
-        loop.update = update
+        loop.update, Augment.apply = update, apply
     return losses, part.framework.state_dict(), part.state.clusters.assignments, part.records
 
 

@@ -38,7 +38,7 @@ def kmeans(
     generator: torch.Generator | None = None,
     ranks: Ranks = ALONE,
 ) -> Clusters:
-    """The best of `restarts` runs of Lloyd's algorithm, each until it has converged.
+    """The best of `restarts` runs of Lloyd's algorithm, each until it has converged; of equally good ones the first.
 
     A cluster that runs empty is re-seeded at the image farthest from its own centroid.
 
@@ -104,5 +104,6 @@ def kmeans(
 
     assignments, distances, _ = nearest_two(points, centroids, lloyd.assign.squares)
     inertia = ranks.sum(distances.sum(dim=1, dtype=precise(points)))
-    best = int(inertia.argmin())
+    # Restarts that reach the same optimum differ by rounding: the first of them is taken, so that numbers do not depend on it.
+    best = int((inertia <= inertia.min() + 4 * torch.finfo(points.dtype).eps * squares).to(torch.int8).argmax())
     return Clusters(centroids[best] * scale + offset.to(points.dtype), assignments[best], float(inertia[best]) * scale**2)

@@ -14,6 +14,11 @@ def precise(tensor: Tensor) -> torch.dtype:
     return torch.float32 if tensor.device.type == "mps" else torch.float64
 
 
+def rounding(squares: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """What rounding can leave of the squared distance of each point to itself; squares = |x|^2."""
+    return 16 * torch.finfo(squares.dtype).eps * squares
+
+
 def on_grid(points: Float[Tensor, "n d"], total: int) -> Float[Tensor, "n d"]:
     """Points in -1..1, rounded in place so that any `total` of them add up exactly in a double (60,000: to 2^-36)."""
     steps = 2.0 ** (52 - math.ceil(math.log2(total)))

@@ -6,7 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from connr.kmeans.assignment import Assignment, nearest_two
-from connr.kmeans.exact import BLOCK, precise
+from connr.kmeans.exact import BLOCK, precise, rounding
 from connr.ranks import ALONE, Ranks
 
 
@@ -70,7 +70,11 @@ class Lloyd:
         counts += to.bincount(minlength=len(counts)) - away.bincount(minlength=len(counts))
 
     def _farthest(self, distances: Float[Tensor, " n"], stay: Float[Tensor, "e d"]) -> Float[Tensor, "e d"]:
-        """The points of all ranks that are farthest from their centroids; where these are at distance 0, `stay`."""
+        """The points of all ranks that are farthest from their centroids; where these are at distance 0, `stay`.
+
+        A distance that rounding alone can make is 0: else a copy of a centroid would be taken for another place.
+        """
+        distances = torch.where(distances <= rounding(self.assign.squares), 0, distances)
         far, order = distances.sort(descending=True, stable=True)
         rows = self.points[order[: len(stay)]]
         far, order = self.ranks.gather(far[: len(stay)]).sort(descending=True, stable=True)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from connr.kmeans.exact import BLOCK, precise
+from connr.kmeans.exact import BLOCK, precise, rounding
 from connr.ranks import ALONE, Ranks
 
 
@@ -21,6 +21,7 @@ def plus_plus(
     device = points.device
     double = precise(points)
     squared = points.square().sum(dim=1)
+    squared -= rounding(squared)  # so that a copy of a centre is at distance 0, and never drawn for what rounding leaves
     sizes = ranks.gather(torch.full((1, 1), n, dtype=double, device=device))  # (ranks 1)
     each = torch.arange(restarts, device=device)
 

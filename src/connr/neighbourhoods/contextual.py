@@ -65,7 +65,9 @@ def contextual(
     adjacency = reciprocal_adjacency(by_similarity[:, :k1]).to(similarity.dtype)
     refined = propagate(adjacency, similarity, by_similarity[:, :k2], alpha, layers)
     # Images with the same relations tie exactly: what is left of that by rounding must not decide between them.
-    scores = round_(torch.mm(refined, refined.T, out=similarity)).fill_diagonal_(torch.inf)
+    scores = torch.mm(refined, refined.T, out=similarity)
+    scores = round_(scores) if layers else scores.mul_(4).round_()  # rows of H have length 1; those of A hold halves
+    scores.fill_diagonal_(torch.inf)
     found = largest(scores, k)
     # With k <= k1 and weights that are not negative all k scores are above 0, and a GPU need not be waited for.
     if k > k1 or alpha % 2 == 1 or features.device.type == "cpu":
