@@ -10,6 +10,7 @@ from conftest import TINY
 from processes import on_ranks
 
 from connr import recipe, run
+from connr.augment import Augment
 from connr.data import ImageSet, open_images
 from connr.errors import InputError
 from connr.ranks import ALONE, ProcessGroup
