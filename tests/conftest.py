@@ -120,9 +120,9 @@ def unit_rows(b, d, seed):
     return torch.nn.functional.normalize(rows, dim=1)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def _last_bits():
-    """With CONNR_TEST_ULP_NOISE=1 every product has other last bits, as on another processor."""
+    """With CONNR_TEST_ULP_NOISE=1 every product in this process has other last bits, as on another processor."""
     with last_bits.moved() if os.environ.get("CONNR_TEST_ULP_NOISE") == "1" else nullcontext():
         yield
 

@@ -283,9 +283,9 @@ def test_a_view_is_that_of_its_image_and_its_draw_alone(bytes_of, channels):
     drawn = augment.draw(64, (3, 16, 16), stream(0, "views"))
     whole = augment.apply(images, drawn)
     shares = [augment.apply(images[share], drawn.rows(share)) for share in (slice(0, 1), slice(1, 22), slice(22, 64))]
-    assert torch.allclose(torch.cat(shares), whole, atol=1e-5)
+    assert torch.allclose(torch.cat(shares), whole, atol=1e-4)
     shuffled = torch.randperm(64, generator=stream(0, "shuffle"))
-    assert torch.allclose(augment.apply(images[shuffled], drawn.rows(shuffled)), whole[shuffled], atol=1e-5)
+    assert torch.allclose(augment.apply(images[shuffled], drawn.rows(shuffled)), whole[shuffled], atol=1e-4)
 
 
 def test_many_images_go_through_in_parts(monkeypatch, bytes_of):
@@ -293,7 +293,7 @@ def test_many_images_go_through_in_parts(monkeypatch, bytes_of):
     drawn = augment.draw(64, (3, 16, 16), stream(0, "views"))
     whole = augment.apply(bytes_of, drawn)
     monkeypatch.setattr(views, "VIEWED_AT_ONCE", 7 * 16 * 16)
-    assert torch.allclose(augment.apply(bytes_of, drawn), whole, atol=1e-5)
+    assert torch.allclose(augment.apply(bytes_of, drawn), whole, atol=1e-4)
 
 
 def test_a_view_is_written_over_one_that_is_as_large(bytes_of):

@@ -78,16 +78,16 @@ class Unrelated:
 
     def __call__(self, image: int, others: NDArray[np.int64], count: int) -> NDArray[np.int64]:
         """`count` of them, or all if they are fewer; `others`: those with another score, and the image itself."""
-        found: NDArray[np.int64] = self.neighbours[image]
-        found = found[~np.isin(found, others)]
-        if len(found) >= count:
-            return found[:count]
-        scores = self.features.new_zeros(1, len(self.features))
-        scores[0, torch.from_numpy(others)] = -1
-        row = torch.tensor([image], device=self.features.device)
-        nearest = largest(cosines_at_zero(scores, row, self.features), min(count, len(self.features) - len(others)))
-        indices: NDArray[np.int64] = nearest[0].cpu().numpy()
-        return indices
+        near = self.neighbours[image]
+        near = near[~np.isin(near, others)]
+        if len(near) < count:
+            scores = self.features.new_zeros(1, len(self.features))
+            scores[0, torch.from_numpy(others)] = -1
+            row = torch.tensor([image], device=self.features.device)
+            found = largest(cosines_at_zero(scores, row, self.features), min(count, len(self.features) - len(others)))
+            near = found[0].cpu().numpy()
+        first: NDArray[np.int64] = near[:count]
+        return first
 
 
 def ranked(nodes: sp.csr_array, k: int, names: NDArray[np.int64], digits: int, unrelated: Unrelated) -> NDArray[np.int64]:
