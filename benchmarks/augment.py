@@ -27,8 +27,8 @@ from torch import Tensor
 from torchvision import transforms
 
 from connr import recipe
-from connr.augment import Augment
 from connr.randomness import stream
+from connr.views import Augment
 
 IN_A_ROW, PIXELS = 5, 5_000_000  # batches in a row, fewer where they hold more pixels than that together
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)

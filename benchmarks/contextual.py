@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from connr.neighbourhoods import contextual
-from connr.neighbourhoods.nearest import nearest
+from connr.neighbours import contextual
+from connr.neighbours.nearest import nearest
 
 K, K1, K2, ALPHA, LAYERS = 10, 10, 2, 2.0, 2
 RERANKED_TO = 4096  # images; larger ones would take most of the benchmark's time

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 
 from connr import __version__, demo, recipe
+from connr.engine import Callback
 from connr.run_folder import RunFolder
-from connr.training import Listener
 
 
 def summary(rows: list[demo.Row]) -> dict[str, tuple[float, float]]:
@@ -36,8 +36,8 @@ def main() -> None:
         rows = list(demo.baselines(images, r.clusters or 10, seed))
         with tempfile.TemporaryDirectory() as place:
             folder = RunFolder(Path(place) / "run")
-            whole, _ = demo.connr(r, images, folder, "cpu", Listener())
-            rows += [demo.byol_alone(r, images, folder, "cpu", Listener()), whole]
+            whole, _ = demo.connr(r, images, folder, "cpu", Callback())
+            rows += [demo.byol_alone(r, images, folder, "cpu", Callback()), whole]
         for row in rows:
             found.setdefault(row.method, []).append(row)
         print(f"seed {seed}: " + ", ".join(f"{row.method} {row.acc:.4f} ({row.seconds:.0f} s)" for row in rows), flush=True)

@@ -15,9 +15,9 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
-from connr import experiment, metrics, recipe, run
+from connr import experiment, metrics, recipe, runs
 from connr.data import open_for
-from connr.data.features import scaling
+from connr.data.feature_rows import scaling
 
 
 def parser() -> argparse.ArgumentParser:
@@ -55,7 +55,7 @@ def main() -> None:
 
 def connr(x: np.ndarray, seed: int, settings: list[str]) -> torch.Tensor:
     r = recipe.load("features", settings, clusters=10, seed=seed)
-    return run.fit(r, open_for(r, x)).assigned.clusters
+    return runs.fit(r, open_for(r, x)).assigned.clusters
 
 
 def purities(x: np.ndarray, labels: torch.Tensor) -> None:

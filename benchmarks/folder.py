@@ -13,25 +13,25 @@ from typing import Any
 
 import torch
 
-from connr import pretrained, run
+from connr import pretrained, runs
 from connr.data import open_for
+from connr.engine import Callback
 from connr.report import page
 from connr.report.sheet import cluster_sheet
 from connr.run_folder import RunFolder, write_bytes
-from connr.training import Listener
 
 
-class Clock(Listener):
+class Clock(Callback):
     """When the backbone had gone through all images, and when the last epoch ended."""
 
     def __init__(self) -> None:
         self.backbone = self.trained = 0.0
         self.began = time.monotonic()
 
-    def started(self, *_: int) -> None:
+    def on_train_start(self, *_: int) -> None:
         self.backbone = time.monotonic() - self.began
 
-    def finished_epoch(self, _: dict[str, Any]) -> None:
+    def on_epoch_end(self, _: dict[str, Any]) -> None:
         self.trained = time.monotonic() - self.began - self.backbone
 
 
@@ -41,7 +41,7 @@ def one(data: str, clusters: int, settings: list[str], out: RunFolder) -> dict[s
     r = pretrained.chosen("pretrained", settings, clusters=clusters)
     images = open_for(r, data)
     read, clock = time.monotonic() - began, Clock()
-    fitted = run.fit(r, images, out, listener=clock)
+    fitted = runs.fit(r, images, out, callback=clock)
     fitted_in = time.monotonic() - clock.began
     at = time.monotonic()
     write_bytes(out.picture, cluster_sheet(images.images, fitted.assigned, clusters))

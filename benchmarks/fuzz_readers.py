@@ -37,19 +37,19 @@ import torch
 import yaml
 from PIL import Image
 
-from connr import backbones, recipe, run
+from connr import networks, recipe, runs
 from connr.data import cifar, open_images
-from connr.data.features import open_features
-from connr.data.named import Broken
+from connr.data.feature_rows import open_features
+from connr.data.named import BrokenDataset
+from connr.engine import checkpoint
 from connr.errors import Diverged, InputError, NotWritten
 from connr.recipe import Recipe
 from connr.report import page
 from connr.report.reading import read
 from connr.run_folder import RunFolder
 from connr.sort import sort
-from connr.training import checkpoint
 
-ALLOWED = (InputError, Diverged, NotWritten, Broken)
+ALLOWED = (InputError, Diverged, NotWritten, BrokenDataset)
 SECONDS, BYTES = 10, 2**30
 CLOCKS = (  # of the process itself, as others may run beside it; and of the wall, for what waits
     (signal.SIGPROF, signal.ITIMER_PROF, SECONDS),
@@ -109,8 +109,8 @@ class Made:
             pixels = np.clip(np.eye(3)[index % 3] * 180 + rng.normal(0, 40, (16, 16, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / f"{index:02d}.png")
         self.images = open_images(self.pictures, 16, 3, labels_from_folders=True)
-        self.recipe: Recipe = run.fitted_to(recipe.load("photos", SETTINGS, clusters=3), IMAGES)
-        run.fit(self.recipe, self.images, RunFolder(self.run), device="cpu")
+        self.recipe: Recipe = runs.clamp_to_data(recipe.load("photos", SETTINGS, clusters=3), IMAGES)
+        runs.fit(self.recipe, self.images, RunFolder(self.run), device="cpu")
         (self.run / "skipped.csv").write_text('path,reason\nx.png,"UnidentifiedImageError: no, not a picture"\ny.jpg,empty\n')
         (self.run / "log").mkdir()
         self.arrays: dict[str, Any] = {
@@ -405,20 +405,20 @@ def changed_npz(chance: random.Random, arrays: dict[str, Any]) -> bytes:
 
 def use_model(made: Made, folder: RunFolder, chance: random.Random) -> None:
     """What predict, sort, export, `run:` and report do with a run."""
-    r, model = run.load_model(folder, "cpu")
+    r, model = runs.load_model(folder, "cpu")
     assigned = model.assign(made.images.images)
     assert assigned.distances.isfinite().all(), "distances that are not finite"
     assert assigned.ratios.isfinite().all(), "ratios that are not finite"
     assert len(model.centroids) == r.clusters
-    backbones.expects(f"run:{folder.path}")
-    backbones.open_backbone(f"run:{folder.path}", None, 0, lambda *_: model.representation.get_submodule("0"))
+    networks.expects(f"run:{folder.path}")
+    networks.open_backbone(f"run:{folder.path}", None, 0, lambda *_: model.representation.get_submodule("0"))
     sort(folder, folder.path.parent / "sorted", pictures=made.pictures)
     if chance.random() < 0.1:
         page.write(folder, made.images, device="cpu")
 
 
 def use_table(made: Made, folder: RunFolder, chance: random.Random) -> None:
-    run.evaluate(folder)
+    runs.evaluate(folder)
     rows = read(folder).rows
     assert rows is not None
     assert rows.assigned.distances.isfinite().all(), "distances that are not finite"
@@ -432,7 +432,7 @@ def use_events(made: Made, folder: RunFolder, chance: random.Random) -> None:
     folder.model.unlink()
     page.write(folder)
     if chance.random() < 0.2:
-        run.fit(made.recipe, made.images, folder, resume=True, device="cpu")
+        runs.fit(made.recipe, made.images, folder, resume=True, device="cpu")
 
 
 def use_recipe(made: Made, folder: RunFolder, chance: random.Random) -> None:
@@ -442,11 +442,11 @@ def use_recipe(made: Made, folder: RunFolder, chance: random.Random) -> None:
 
 
 def use_checkpoint(made: Made, folder: RunFolder, chance: random.Random) -> None:
-    run.fit(made.recipe, made.images, folder, resume=True, device="cpu")
+    runs.fit(made.recipe, made.images, folder, resume=True, device="cpu")
 
 
 def use_skipped(made: Made, folder: RunFolder, chance: random.Random) -> None:
-    page.cautions(read(folder))
+    page.diagnostics(read(folder))
 
 
 Case = Callable[[Made, Path, random.Random], None]
@@ -474,7 +474,7 @@ def in_a_run(
 def timm_case(made: Made, place: Path, chance: random.Random) -> None:
     content = {**TIMM} if chance.random() < 0.7 else {"architecture": "resnet10t", **TIMM["pretrained_cfg"]}  # type: ignore[dict-item]
     (place / "config.json").write_bytes(changed_json(chance, json.dumps(content).encode()))
-    backbones.expects(f"hub:{place}")
+    networks.expects(f"hub:{place}")
 
 
 def npz_case(made: Made, place: Path, chance: random.Random) -> None:
@@ -581,7 +581,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as place:
         made = Made(Path(place))
         page.write(RunFolder(made.run), made.images, device="cpu")  # all that is imported late is there before the limit
-        backbones.expects("timm:resnet10t")
+        networks.expects("timm:resnet10t")
         limit_memory()
         began = time.monotonic()
         for number in range(arguments.cases):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 START = multiprocessing.get_context("forkserver")
-START.set_forkserver_preload(["torch", "connr.run", "sklearn.datasets"])
+START.set_forkserver_preload(["torch", "connr.runs", "sklearn.datasets"])
 
 
 def die() -> None:
@@ -65,8 +65,8 @@ INSTANTS = ("half a checkpoint", "before the rename", "after the rename", "in k-
 
 def arm(instant: str, number: int, seconds: float) -> None:
     """Has this process killed at an instant."""
-    from connr import run
-    from connr.training import checkpoint, clustering, loop
+    from connr import runs
+    from connr.engine import checkpoint, clustering, loop
 
     if instant == "half a checkpoint":
         Path.write_bytes = half_written(number, Path.write_bytes)  # type: ignore[method-assign]
@@ -89,7 +89,7 @@ def arm(instant: str, number: int, seconds: float) -> None:
         loop.update = nth(number, loop.update, before=False)
     elif instant == "event only":
         checkpoint.save = nth(number, checkpoint.save, before=True)
-        run.checkpoint = checkpoint
+        runs.checkpoint = checkpoint
     else:
         threading.Timer(seconds, die).start()
 
@@ -98,7 +98,7 @@ def fit(place: Path, settings: list[str], devices: int, resume: bool, kill: tupl
     """A run on the digits into `place`, in a process of its own."""
     import torch
 
-    from connr import recipe, run
+    from connr import recipe, runs
     from connr.data import open_images
     from connr.run_folder import RunFolder
 
@@ -107,7 +107,7 @@ def fit(place: Path, settings: list[str], devices: int, resume: bool, kill: tupl
     if kill:
         arm(*kill)
     r = recipe.load("digits", settings)
-    run.fit(r, open_images("digits", 8, 1), folder, resume=resume and folder.holds_a_run(), devices=devices, device="cpu")
+    runs.fit(r, open_images("digits", 8, 1), folder, resume=resume and folder.holds_a_run(), devices=devices, device="cpu")
 
 
 def in_a_process(*arguments: Any) -> int | None:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from sklearn.cluster import KMeans
 
-from connr.kmeans import kmeans
+from connr.clustering.kmeans import kmeans
 
 SIZES = ("1797x128x10", "10000x256x10", "10000x256x100", "60000x256x10", "60000x256x200")
 RESTARTS = 10

@@ -13,18 +13,18 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from connr import recipe, run
+from connr import recipe, runs
 from connr.data import ImageSet, open_images
-from connr.reproduce.tables import ALL, ALONE, ITSELF, Row
+from connr.engine import checkpoint
+from connr.reproduce.tables import ALL, ITSELF, SINGLE_PROCESS, Row
 from connr.run_folder import RunFolder
-from connr.training import checkpoint
 
 TEMPERATURES = (0.1, 0.2, 0.5, 1.0)
 EPOCHS = (60, 110)
 TUNING = range(100, 104)
 ROUNDS = ((100,), (101,), (102, 103))  # after each the better half goes on
 KINDS = {
-    "alone": Row("MoCo v2", ALONE),
+    "alone": Row("MoCo v2", SINGLE_PROCESS),
     "control": Row("MoCo v2, stage 2's learning rates", ITSELF + ALL),  # as the control row of Table 2
     "connr": Row("MoCo v2 + ConNR"),
 }
@@ -57,22 +57,22 @@ class Setting(NamedTuple):
         r = recipe.load(whole, KINDS[self.kind].settings)
         end_of_stage_1 = checkpoint.after(self.whole(out, seed).checkpoints, whole.t0)
         start = end_of_stage_1 if self.kind != "connr" and end_of_stage_1.is_file() else None
-        run.fit(r, images, folder, resume=folder.holds_a_run(), start_from=start, device="cpu")
-        print(f"{self}, seed {seed}: ACC {100 * run.evaluate(folder)['acc']:.1f}", flush=True)
+        runs.fit(r, images, folder, resume=folder.holds_a_run(), start_from=start, device="cpu")
+        print(f"{self}, seed {seed}: ACC {100 * runs.evaluate(folder)['acc']:.1f}", flush=True)
 
     def scores(self, out: Path, seeds: Iterable[int], measure: str = "acc") -> list[float]:
         """The final score in percent of every seed that is done."""
         done = [self.folder(out, seed) for seed in seeds if self.folder(out, seed).assignments.is_file()]
-        return [100 * run.evaluate(folder)[measure] for folder in done]
+        return [100 * runs.evaluate(folder)[measure] for folder in done]
 
     def curve(self, out: Path, seeds: Iterable[int]) -> dict[int, list[float]]:
         """ACC in percent by epoch, of every seed that is done."""
         found: dict[int, list[float]] = {}
         for seed in seeds:
             folder = self.folder(out, seed)
-            records = run.history(folder) if folder.assignments.is_file() else []
+            records = runs.history(folder) if folder.assignments.is_file() else []
             if records and records[0]["epoch"] > 1:
-                shared = run.history(self.whole(out, seed))
+                shared = runs.history(self.whole(out, seed))
                 records = [record for record in shared if record["epoch"] < records[0]["epoch"]] + records
             for record in records:
                 if "acc" in record:

@@ -39,8 +39,8 @@ def alone(peer: str, n: int, kind: str) -> None:
     x, found = features(n, kind), {}
     began = time.perf_counter()
     if peer == "ours":
-        from connr.neighbourhoods.blockwise import nearest_blockwise
-        from connr.neighbourhoods.sparse import refine
+        from connr.neighbours.blockwise import nearest_blockwise
+        from connr.neighbours.sparse import refine
 
         began = time.perf_counter()
         near = nearest_blockwise(x, max(K1, K2))

@@ -19,11 +19,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from connr import predict, recipe
-from connr.augment import Augment
+from connr import inference, recipe
+from connr.engine.extraction import AT_A_TIME
 from connr.experiment import build
 from connr.model import Model
-from connr.training.features import AT_A_TIME
+from connr.views import Augment
 
 NETWORKS = {"resnet18": ("cifar10", []), "small": ("digits", ["data.size=32", "data.channels=3"])}
 
@@ -60,8 +60,8 @@ def rounds_of(name: str, settings: list[str], pixels: np.ndarray, rounds: int) -
                     model.representation(batch)
 
         def command() -> None:
-            rows, total = predict.assign(r, model, data)
-            assert predict.write_file(rows, out, lambda _: None) == (total, [])
+            rows, total = inference.assign(r, model, data)
+            assert inference.write_file(rows, out, lambda _: None) == (total, [])
 
         model.representation(batches[0])  # warm
         for index in range(rounds):

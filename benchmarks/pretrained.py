@@ -20,7 +20,7 @@ from sklearn.cluster import KMeans, SpectralClustering
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
-from connr import metrics, recipe, run
+from connr import metrics, recipe, runs
 from connr.data import ImageSet, open_images
 from connr.run_folder import RunFolder
 
@@ -35,7 +35,7 @@ def half(whole: ImageSet, classes: list[int], per_class: int) -> ImageSet:
 def backbone(images: ImageSet, seed: int, epochs: int, folder: RunFolder) -> None:
     """BYOL on the images of the one half, into a run folder."""
     settings = [f"train.epochs={epochs}", "train.group_from=1", "train.evaluate_every=0"]
-    run.fit(recipe.load("fashion-mnist", settings, clusters=5, seed=seed), images, folder)
+    runs.fit(recipe.load("fashion-mnist", settings, clusters=5, seed=seed), images, folder)
 
 
 def others(features: np.ndarray, k: int, seed: int) -> dict[str, Callable[[], np.ndarray]]:
@@ -64,7 +64,7 @@ def one_seed(pretrain: ImageSet, rest: ImageSet, seed: int, epochs: int, setting
             seed=seed,
         )
         began = time.monotonic()
-        fitted = run.fit(r, rest)
+        fitted = runs.fit(r, rest)
         whole = time.monotonic() - began
         features = fitted.model.through_backbone(rest.images).numpy()
         for name, method in others(features, 5, seed).items():

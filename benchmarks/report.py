@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 
-from connr import __version__, experiment, recipe, run
+from connr import __version__, experiment, recipe, runs
+from connr.clustering.kmeans import kmeans
 from connr.data import ImageSet
-from connr.kmeans import kmeans
 from connr.model import Model
 from connr.recipe import Recipe
 from connr.report import near, page, reading
@@ -60,13 +60,13 @@ def _write_run(r: Recipe, images: ImageSet, k: int, folder: RunFolder) -> None:
         record = {"epoch": epoch, "stage": "instance" if epoch <= r.t0 else "group", "loss": -epoch / EPOCHS, "kept": 1.0}
         sizes = torch.bincount(clusters.assignments, minlength=k).tolist()
         append_epoch(folder.events, {**record, "seconds": 1.0, "feature_std": 0.9, "cluster_sizes": sizes})
-    run.save_model(r, model, folder)
-    run.write_assignments(model.assign(images.images), images, folder)
+    runs.save_model(r, model, folder)
+    runs.write_assignments(model.assign(images.images), images, folder)
 
 
 def neighbours(folder: RunFolder, images: ImageSet) -> tuple[float, float]:
     """Seconds for the features of the images among which neighbours are looked for, and for the search."""
-    r, model = run.load_model(folder, "cpu")
+    r, model = runs.load_model(folder, "cpu")
     among = near.pool(len(images), r)
     began = time.perf_counter()
     features = model.transform(images.images[among])

@@ -32,7 +32,7 @@ def step_traffic(r: Run, batch_norms: int = 0) -> int:
 
     `batch_norms`: numbers summed by batch norm, forward and backward.
     """
-    share = math.ceil(r.batch / r.ranks)
+    share = math.ceil(r.batch / r.communicator)
     return 2 * share * (r.d * FLOAT + INT) + (r.parameters + 1) * FLOAT + batch_norms * FLOAT
 
 
@@ -43,9 +43,9 @@ def kmeans_traffic(r: Run) -> int:
 
 def account(r: Run) -> dict[str, str]:
     """The lines of the account, per rank."""
-    own, link = math.ceil(r.n / r.ranks), NODE_LINK if r.ranks <= 8 else NET_LINK
+    own, link = math.ceil(r.n / r.communicator), NODE_LINK if r.communicator <= 8 else NET_LINK
     candidates = 2 + int(math.log(r.k))
-    forward_backward = 8 * r.flops * r.batch / r.ranks  # two views: online forward and backward (3), target forward (1)
+    forward_backward = 8 * r.flops * r.batch / r.communicator  # two views: online forward and backward (3), target forward (1)
     neighbours = 2 * (2 * r.batch**2 * r.d + 6 * r.batch**3)
     lloyd = 2 * own * r.k * r.restarts * r.d
     start = 2 * own * r.k * r.restarts * candidates * r.d
@@ -89,10 +89,10 @@ def counted(ranks: object, send: object, batch: int) -> None:
     import torch.distributed as dist
 
     from connr import experiment, recipe
+    from connr.clustering.kmeans import kmeans
     from connr.data import open_images
-    from connr.kmeans import kmeans
-    from connr.ranks.batch_norm import synchronise
-    from connr.training import update
+    from connr.distributed.batch_norm import synchronise
+    from connr.engine import update
 
     handed = [0]
 
@@ -121,7 +121,7 @@ def counted(ranks: object, send: object, batch: int) -> None:
         views = plan.stages[0].views.normalise(pixels), plan.stages[0].views.normalise(pixels)
         optimizer = experiment.optimizer_for(r, framework)
         indices, sockets = torch.arange(batch)[own], plan.stages[0].sockets(0, None)
-        update(framework, optimizer, views, indices, sockets, 0.9, ranks=ranks, batch_size=batch)
+        update(framework, optimizer, views, indices, sockets, 0.9, communicator=ranks, batch_size=batch)
 
     plain = bytes_of(step)
     synchronise(framework, ranks)
@@ -130,7 +130,7 @@ def counted(ranks: object, send: object, batch: int) -> None:
     features = torch.nn.functional.normalize(torch.randn(200, 32, generator=generator), dim=1)
 
     def clusters(iterations: int) -> None:
-        kmeans(features, 10, restarts=5, max_iterations=iterations, tolerance=-1.0, ranks=ranks)
+        kmeans(features, 10, restarts=5, max_iterations=iterations, tolerance=-1.0, communicator=ranks)
 
     lloyd = (bytes_of(lambda: clusters(12)) - bytes_of(lambda: clusters(2))) / 10
     if ranks.rank == 0:  # type: ignore[attr-defined]
@@ -139,12 +139,12 @@ def counted(ranks: object, send: object, batch: int) -> None:
 
 def check(batch: int = 128) -> bool:
     """Runs `counted` on 2 and 4 processes, and prints it beside the formula."""
-    from connr.ranks.launch import on_ranks
+    from connr.distributed.launch import run_in_processes
 
     right = True
     for count in (2, 4):
         found: list[tuple[int, int, int, float]] = []
-        on_ranks(count, "cpu", counted, (batch,), lambda _, *values, to=found: to.append(values))
+        run_in_processes(count, "cpu", counted, (batch,), lambda _, *values, to=found: to.append(values))
         parameters, step, norms, lloyd = found[0]
         run = Run(1797, 10, count, batch, 8, d=128, parameters=parameters)
         iteration = kmeans_traffic(run._replace(d=32, restarts=5))

@@ -24,12 +24,12 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
-from connr import __version__, recipe, run
+from connr import __version__, recipe, runs
 from connr.data import ImageSet, open_images
+from connr.engine import Callback
 from connr.errors import Stopped
 from connr.recipe import Recipe
 from connr.run_folder import RunFolder
-from connr.training import Listener
 
 VARIANTS: dict[str, list[str]] = {
     "paper": [],
@@ -41,7 +41,7 @@ TARGETS = (0.90, 0.932)  # of ACC; the second is the paper's
 PROFILED = (20, 10)  # steps left out, steps looked at; fewer where there are not so many
 
 
-class Ticker(Listener):
+class Ticker(Callback):
     """A line for every epoch that was scored, with the seconds of training so far; steps a profiler.
 
     After the first step past `until`, a time of the monotonic clock, it asks this process to stop, as SIGTERM from outside
@@ -51,14 +51,14 @@ class Ticker(Listener):
     def __init__(self, spent: float, until: float, step: Any = None) -> None:
         self.spent, self.until, self.step = spent, until, step
 
-    def stepped(self) -> None:
+    def on_step_end(self) -> None:
         if self.step:
             self.step()
         if time.monotonic() > self.until:
             self.until = math.inf
             os.kill(os.getpid(), signal.SIGTERM)
 
-    def finished_epoch(self, record: dict[str, Any]) -> None:
+    def on_epoch_end(self, record: dict[str, Any]) -> None:
         self.spent += record["seconds"]
         if "acc" in record:
             print(f"epoch {record['epoch']}: {self.spent:.0f} s, ACC {record['acc']:.4f}", flush=True)
@@ -111,9 +111,9 @@ def main() -> int:
     settings = [f"train.epochs={arguments.epochs}", "train.evaluate_every=5", *VARIANTS[arguments.variant], *arguments.set]
     r = recipe.load(arguments.recipe, settings, seed=arguments.seed)
     images, folder = load(arguments.data, r, arguments.limit), RunFolder(arguments.out)
-    r = run.fitted_to(r, len(images))
+    r = runs.clamp_to_data(r, len(images))
     going_on = folder.holds_a_run()
-    spent = sum(record["seconds"] for record in run.history(folder)) if going_on else 0.0
+    spent = sum(record["seconds"] for record in runs.history(folder)) if going_on else 0.0
     kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if arguments.device == "cuda" else [])]
     steps = r.train.epochs * (len(images) // r.train.batch_size)
     wait, active = min(PROFILED[0], steps // 3), max(1, min(PROFILED[1], steps // 3))
@@ -122,9 +122,9 @@ def main() -> int:
     try:
         with profiler as watching:
             ticker = Ticker(spent, until, watching.step if watching else None)
-            history = run.fit(r, images, folder, resume=going_on, device=arguments.device, listener=ticker).history
+            history = runs.fit(r, images, folder, resume=going_on, device=arguments.device, callback=ticker).history
     except Stopped:
-        print(f"The slice is over; {run.what_is_safe(folder)}. The same command goes on.")
+        print(f"The slice is over; {runs.saved_progress(folder)}. The same command goes on.")
         return 75  # EX_TEMPFAIL: not an error, and not the end
     if watching and watching.profiler:  # there were steps left to look at
         key = "self_cuda_time_total" if arguments.device == "cuda" else "self_cpu_time_total"

@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from connr import algorithm, experiment, recipe
-from connr.kmeans import Clusters
+from connr.clustering.kmeans import Clusters
+from connr.engine import update
 from connr.randomness import stream
-from connr.training import update
 
 NETWORKS = {  # settings that turn the recipe of CIFAR-10 into one with this network
     "resnet18": [],

@@ -10,7 +10,7 @@ import numpy as np
 
 from connr import ConNR, recipe
 from connr.data import open_images
-from connr.training import checkpoint
+from connr.engine import checkpoint
 
 THREADS = 8
 

@@ -16,16 +16,16 @@ from pathlib import Path
 import torch
 from over_seeds import tell
 
-from connr import experiment, recipe, run
+from connr import experiment, recipe, runs
+from connr.clustering.kmeans import Clusters
 from connr.data import ImageSet, open_for
-from connr.kmeans import Clusters
+from connr.engine import update
 from connr.randomness import stream
 from connr.recipe import Recipe
-from connr.training import update
 
 
 class Stepper:
-    """Steps of stage 2 of a recipe, as `connr.training.train` makes them."""
+    """Steps of stage 2 of a recipe, as `connr.engine.train` makes them."""
 
     def __init__(self, r: Recipe) -> None:
         b, c, size = r.train.batch_size, r.data.channels, r.data.size
@@ -68,7 +68,7 @@ def steps(recipes: dict[str, Recipe], rounds: int) -> dict[str, dict]:
 
 def scored(r: Recipe, images: ImageSet) -> dict[str, float]:
     """A whole run: its last scores, and the seconds of its epochs."""
-    history = run.fit(r, images, device="cpu").history
+    history = runs.fit(r, images, device="cpu").history
     return {**{name: history[-1][name] for name in ("acc", "nmi", "ari")}, "seconds": sum(one["seconds"] for one in history)}
 
 
@@ -104,7 +104,7 @@ def main() -> None:
         rows: dict[str, list[dict[str, float]]] = {name: [] for name in settings}
         for seed in range(arguments.seeds):
             for name in settings:
-                rows[name].append(scored(run.fitted_to(of(name, seed), len(images)), images))
+                rows[name].append(scored(runs.clamp_to_data(of(name, seed), len(images)), images))
                 print(f"seed {seed}, {name}: " + ", ".join(f"{key} {x:.4f}" for key, x in rows[name][-1].items()), flush=True)
         print(f"\n{arguments.recipe}, {len(images):,} images,")
         tell(rows, range(arguments.seeds), None, "plain")

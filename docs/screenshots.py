@@ -17,7 +17,7 @@ DESK, PHONE = (1440, 900), (390, 844)
 SECTIONS = ("body", "#map", "#curves", "#confusions")  # a phone's screen each
 
 
-def whole(browser: Browser, report: str) -> Image.Image:
+def full_page(browser: Browser, report: str) -> Image.Image:
     """The page from top to bottom, a point of the map chosen by the keyboard."""
     page = browser.new_page(viewport={"width": DESK[0], "height": DESK[1]}, color_scheme="light")
     page.goto(report)
@@ -50,7 +50,7 @@ def main() -> None:
     with sync_playwright() as playwright:
         path = next(filter(None, map(shutil.which, BROWSERS)), None)
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        for name, picture in (("report-desktop", whole(browser, report)), ("report-phone-dark", screens(browser, report))):
+        for name, picture in (("report-desktop", full_page(browser, report)), ("report-phone-dark", screens(browser, report))):
             few = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
             few.save(HERE / f"{name}.png", optimize=True)
         browser.close()

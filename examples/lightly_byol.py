@@ -21,9 +21,9 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from connr.integrations.features import extract  # ConNR
+from connr.clustering.kmeans import kmeans
+from connr.integrations.embeddings import extract  # ConNR
 from connr.integrations.lightly import ConNRCriterion  # ConNR
-from connr.kmeans import kmeans
 from connr.metrics import accuracy
 
 

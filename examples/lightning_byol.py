@@ -15,10 +15,10 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from connr.integrations.features import extract
+from connr.clustering.kmeans import kmeans
+from connr.integrations.embeddings import extract
 from connr.integrations.lightning import ConNRCallback  # ConNR
 from connr.integrations.two_stages import TwoStageLoss  # ConNR
-from connr.kmeans import kmeans
 from connr.metrics import accuracy
 
 

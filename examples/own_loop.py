@@ -14,8 +14,8 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from connr import ConNRLoss
-from connr.boundary import boundary_ratio, keep
-from connr.kmeans import kmeans
+from connr.clustering.boundary import boundary_ratio, keep
+from connr.clustering.kmeans import kmeans
 from connr.metrics import accuracy
 from connr.schedules import linear_fraction
 

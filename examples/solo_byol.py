@@ -16,9 +16,9 @@ from omegaconf import OmegaConf
 from sklearn.datasets import load_digits
 from torch.utils.data import DataLoader, Dataset
 
+from connr.clustering.kmeans import kmeans
 from connr.integrations import solo
-from connr.integrations.features import extract
-from connr.kmeans import kmeans
+from connr.integrations.embeddings import extract
 from connr.metrics import accuracy
 
 

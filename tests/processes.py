@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 
 START = multiprocessing.get_context("forkserver")  # imports torch once, and each rank is a fork of that clean process
-START.set_forkserver_preload(["connr.run"])
+START.set_forkserver_preload(["connr.runs"])
 
 
 HANGS = 600.0  # seconds after which something counts as hung
@@ -31,7 +31,7 @@ class RankFailed(AssertionError):
     """A rank raised, died, or did not answer in time. The message holds its traceback or its exit code."""
 
 
-def on_ranks(count: int, function: Callable[..., Any], *arguments: Any, timeout: float = HANGS) -> list[Any]:
+def run_in_processes(count: int, function: Callable[..., Any], *arguments: Any, timeout: float = HANGS) -> list[Any]:
     """What `function(*arguments)` returns in each of `count` ranks, in rank order; it may use torch.distributed.
 
     Args:

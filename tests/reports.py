@@ -8,7 +8,7 @@ import numpy as np
 from conftest import TINY
 from PIL import Image
 
-from connr import recipe, run
+from connr import recipe, runs
 from connr.data import open_images
 from connr.report import page
 from connr.run_folder import RunFolder
@@ -22,7 +22,7 @@ QUICK = ("train.epochs=2", "data.size=16", "backbone.width=4", "backbone.stages=
 def digits_report(place, few_digits):
     """3 + 2 epochs on 400 digits held in memory."""
     folder = RunFolder(place / "digits")
-    run.fit(recipe.load("digits", TINY), few_digits, folder)
+    runs.fit(recipe.load("digits", TINY), few_digits, folder)
     page.write(folder, few_digits)
     return folder
 
@@ -44,7 +44,7 @@ def pictures_report(place):
     r = recipe.load("photos", [*QUICK, "data.labels_from_folders=true"], clusters=3)
     images = open_images(pictures, 16, 3, labels_from_folders=True)
     folder = RunFolder(place / "run")
-    run.fit(r, images, folder)
+    runs.fit(r, images, folder)
     page.write(folder)
     return folder
 

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from connr import algorithm
-from connr.algorithm import ConNRLoss, Sockets, everyone, group_loss, off_boundary, step
-from connr.boundary import boundary_ratio, keep
+from connr.algorithm import ConNRLoss, Sockets, all_anchors, group_loss, off_boundary, step
+from connr.clustering.boundary import boundary_ratio, keep
 from connr.frameworks import BYOL
 from connr.frameworks.byol import negative_cosine
-from connr.neighbourhoods import contextual, itself, local
+from connr.neighbours import contextual, itself, local
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_group_loss_is_the_oracle(keys, data):
 
 def test_instance_loss_is_the_group_loss_of_oneself(framework, views):
     """Eq. 1 is Eq. 8 with `itself` and `everyone`."""
-    found = step(framework, views, torch.arange(12), Sockets(itself, everyone))
+    found = step(framework, views, torch.arange(12), Sockets(itself, all_anchors))
     (q1, z1), (q2, z2) = embedded(framework, views)
     assert found.loss.item() == pytest.approx((oracles.instance_loss(q1, z1) + oracles.instance_loss(q2, z2)) / 2, rel=1e-12)
     assert float(found.kept) == 1
@@ -98,7 +98,7 @@ def test_the_losses_of_two_ranks_sum_to_the_loss_of_the_whole_batch(framework, v
 
 
 def test_no_gradient_reaches_the_keys(framework, views):
-    step(framework, views, torch.arange(12), Sockets(itself, everyone)).loss.backward()
+    step(framework, views, torch.arange(12), Sockets(itself, all_anchors)).loss.backward()
     assert all(p.grad is None for p in framework.target.parameters())
     assert all(p.grad is not None for p in (*framework.online.parameters(), *framework.predictor.parameters()))
 

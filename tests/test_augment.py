@@ -8,9 +8,9 @@ import torchvision.transforms.v2.functional as TF
 from scipy.stats import binomtest, kstest
 from torchvision.transforms import ColorJitter, GaussianBlur, RandomResizedCrop
 
-from connr.augment import Augment, colour, fused, geometry, views
-from connr.augment.blur import blur
 from connr.randomness import stream
+from connr.views import Augment, augment, colour, fused, geometry
+from connr.views.blur import blur
 
 
 @pytest.fixture
@@ -292,7 +292,7 @@ def test_many_images_go_through_in_parts(monkeypatch, bytes_of):
     augment = Augment([0.4] * 3, [0.2] * 3, **ALL)
     drawn = augment.draw(64, (3, 16, 16), stream(0, "views"))
     whole = augment.apply(bytes_of, drawn)
-    monkeypatch.setattr(views, "VIEWED_AT_ONCE", 7 * 16 * 16)
+    monkeypatch.setattr(augment, "VIEWED_AT_ONCE", 7 * 16 * 16)
     assert torch.allclose(augment.apply(bytes_of, drawn), whole, atol=1e-4)
 
 
@@ -308,7 +308,7 @@ def test_a_view_is_written_over_one_that_is_as_large(bytes_of):
 
 
 def test_the_blur_is_a_tenth_of_the_side():
-    assert [views.tenth(side) for side in (8, 32, 64, 96, 224, 230)] == [3, 3, 7, 9, 23, 23]
+    assert [augment.tenth(side) for side in (8, 32, 64, 96, 224, 230)] == [3, 3, 7, 9, 23, 23]
 
 
 def test_what_is_compiled_computes_the_same(bytes_of):

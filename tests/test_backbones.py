@@ -13,21 +13,21 @@ from torch import nn
 from torchvision import models
 
 from connr import ConNR, experiment
-from connr.backbones import (
-    at_hand,
-    by_depth,
+from connr.errors import InputError
+from connr.networks import (
     expects,
     features_out,
     mlp_encoder,
     open_backbone,
     own,
-    remade,
+    parameters_by_depth,
+    prefer_if_cached,
+    rebuild,
     resnet,
     small_resnet,
 )
-from connr.backbones.pointwise import StridedPointwise, without_strided_pointwise
-from connr.backbones.weights import read_weights
-from connr.errors import InputError
+from connr.networks.pointwise import StridedPointwise, without_strided_pointwise
+from connr.networks.weights import read_weights
 
 SMALL_VIT = {"embed_dim": 16, "depth": 2, "num_heads": 2, "img_size": 32, "patch_size": 8}
 
@@ -105,7 +105,7 @@ def test_torchvisions_state_dict_is_read_and_its_classifier_taken_off(name, tmp_
     images = torch.rand(2, 3, 64, 64)
     assert torch.allclose(features(nn.Sequential(found.network, last), images), features(whole, images), rtol=1e-4)
     assert features_out(found.network, 3, 64, 64) == last.in_features
-    again = remade(json.loads(json.dumps(found.made)), experiment.from_scratch)
+    again = rebuild(json.loads(json.dumps(found.backbone_config)), experiment.from_scratch)
     again.load_state_dict(found.network.state_dict())
     assert torch.equal(features(again, images), features(found.network, images))
 
@@ -132,11 +132,11 @@ def test_weights_that_are_nowhere_are_named_with_where_to_get_and_put_them(torch
 
 
 def test_weights_in_torchs_cache_are_at_hand(torch_home):
-    assert at_hand("torchvision:resnet18") is None
+    assert prefer_if_cached("torchvision:resnet18") is None
     network = models.resnet18()
     torch_home.mkdir(parents=True)
     torch.save(network.state_dict(), torch_home / "resnet18-f37072fd.pth")
-    assert at_hand("torchvision:resnet18") == torch_home / "resnet18-f37072fd.pth"
+    assert prefer_if_cached("torchvision:resnet18") == torch_home / "resnet18-f37072fd.pth"
     found = opened("torchvision:resnet18")
     assert found.source == str(torch_home / "resnet18-f37072fd.pth")
     assert torch.equal(found.network.conv1.weight, network.conv1.weight)
@@ -204,9 +204,9 @@ def test_timms_folder_is_read_with_its_own_input(timm_folder):
     assert torch.equal(features(found.network, images), features(network, images))
     assert (found.input.size, found.input.interpolation, found.input.mean) == (32, "bicubic", [0.5, 0.5, 0.5])
     assert expects(f"hub:{folder}") == found.input
-    again = remade(json.loads(json.dumps(found.made)), experiment.from_scratch)
+    again = rebuild(json.loads(json.dumps(found.backbone_config)), experiment.from_scratch)
     assert set(again.state_dict()) == set(found.network.state_dict())
-    assert at_hand(f"hub:{folder}") == folder / "model.safetensors"
+    assert prefer_if_cached(f"hub:{folder}") == folder / "model.safetensors"
 
 
 def test_a_repository_of_the_hub_is_read_from_its_cache(timm_folder, hub_cache):
@@ -216,7 +216,7 @@ def test_a_repository_of_the_hub_is_read_from_its_cache(timm_folder, hub_cache):
     ):
         expects("hub:some/vit")
     in_the_cache(hub_cache, "some/vit", folder)
-    assert at_hand("hub:some/vit").name == "model.safetensors"
+    assert prefer_if_cached("hub:some/vit").name == "model.safetensors"
     images = torch.rand(2, 3, 32, 32)
     network.reset_classifier(0)
     assert torch.equal(features(opened("hub:some/vit").network, images), features(network, images))
@@ -226,7 +226,7 @@ def test_timm_by_name_takes_the_hubs_cache_a_file_or_nothing(tmp_path, hub_cache
     timm = pytest.importorskip("timm")
     with pytest.raises(InputError, match=r"get https://huggingface.co/timm/resnet10t.c3_in1k/resolve/main/model.safetensors"):
         opened("timm:resnet10t")
-    assert at_hand("timm:resnet10t.c3_in1k") is None
+    assert prefer_if_cached("timm:resnet10t.c3_in1k") is None
     network = timm.create_model("resnet10t")
     network.load_state_dict(random_state(network))
     timm.models._hub.save_for_hf(network, str(tmp_path / "saved"), safe_serialization=True)
@@ -291,7 +291,7 @@ def test_the_backbone_of_a_former_run(coloured_run):
     assert torch.allclose(features(found.network, images), features(former.model_.representation[0], images), atol=1e-6)
     assert (found.input.size, found.input.mean) == (16, former.model_.mean)
     assert expects(f"hub:{coloured_run}") == found.input  # as `connr export --to hub` leaves it
-    again = remade(json.loads(json.dumps(found.made)), experiment.from_scratch)
+    again = rebuild(json.loads(json.dumps(found.backbone_config)), experiment.from_scratch)
     again.load_state_dict(found.network.state_dict())
 
 
@@ -306,13 +306,15 @@ def test_the_encoder_of_rows_is_as_deep_as_asked():
 
 def test_every_depth_has_a_factor_that_rises_to_the_last():
     network = models.resnet18()
-    groups = by_depth(network, 0.1)
+    groups = parameters_by_depth(network, 0.1)
     factors = [factor for factor, _ in groups]
     assert factors == pytest.approx([0.1 ** (1 - depth / 6) for depth in range(7)])  # conv1, bn1, layer1 to 4, fc
     assert {id(p) for _, group in groups for p in group} == {id(p) for p in network.parameters()}
     assert groups[2][1][0] is network.layer1[0].conv1.weight
-    assert len(by_depth(models.vit_b_16(), 0.1)) == 1 + 1 + 1 + 12 + 1 + 1  # token, patches, positions, layers, norm, head
-    assert [factor for factor, _ in by_depth(nn.Linear(2, 2), 0.5)] == [0.5, 1.0]
+    assert (
+        len(parameters_by_depth(models.vit_b_16(), 0.1)) == 1 + 1 + 1 + 12 + 1 + 1
+    )  # token, patches, positions, layers, norm, head
+    assert [factor for factor, _ in parameters_by_depth(nn.Linear(2, 2), 0.5)] == [0.5, 1.0]
 
 
 # Strided 1x1 convolutions, which oneDNN damages memory with
@@ -320,7 +322,7 @@ def test_every_depth_has_a_factor_that_rises_to_the_last():
 TRAINS = """
 import torch
 from torch import nn
-from connr.backbones import own, small_resnet
+from connr.networks import own, small_resnet
 
 torch.manual_seed(0)
 for width in (4, 8, 12):

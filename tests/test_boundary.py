@@ -7,7 +7,7 @@ from conftest import tied_features, unit_rows
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from connr.boundary import boundary_ratio, keep
+from connr.clustering.boundary import boundary_ratio, keep
 
 
 @given(tied_features(), tied_features(smallest=2, largest=6), st.data())
@@ -62,4 +62,4 @@ def test_a_fraction_out_of_range_is_refused(fraction):
 def test_the_threshold_itself_can_be_dropped():
     ratios = torch.tensor([0.1, 0.2, 0.2, 0.3])
     assert keep(ratios, 0.5).tolist() == [True, True, True, False]
-    assert keep(ratios, 0.5, sigma_too=False).tolist() == [True, False, False, False]
+    assert keep(ratios, 0.5, inclusive_threshold=False).tolist() == [True, False, False, False]

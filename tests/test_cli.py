@@ -152,5 +152,5 @@ def test_bad_input_is_one_message_and_exit_code_2_before_any_work(pictures, tmp_
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "dear.txt").touch()
     assert "not empty and holds no run" in refused("fit", "digits", "--out", "letters")
-    assert "device 'tpu' is not to be had" in refused("fit", "digits", "--device", "tpu")
+    assert "device 'tpu' is not available" in refused("fit", "digits", "--device", "tpu")
     assert "holds no run" in refused("evaluate", "letters")

@@ -13,11 +13,11 @@ import torch
 from conftest import COLOURED
 from test_cli import connr
 
-from connr import ConNR, recipe, run
+from connr import ConNR, recipe, runs
+from connr.clustering.kmeans import Clusters
 from connr.data import open_images
-from connr.kmeans import Clusters
+from connr.engine.clustering import renumbered
 from connr.run_folder import RunFolder
-from connr.training.clustering import renumbered
 
 
 @pytest.fixture
@@ -49,14 +49,14 @@ def everywhere(coloured, tmp_path, monkeypatch):
     connr("export", "run", "--to", "safetensors", "--out", "lean")
     said("the lean folder", ConNR.load("lean").predict(coloured))
     said("cluster_centers_", ((model.transform(coloured)[:, None] - model.cluster_centers_) ** 2).sum(axis=2).argmin(axis=1))
-    said("Model", run.load_model(RunFolder("run"))[1].assign(open_images(coloured, 16, 3).images).clusters)
+    said("Model", runs.load_model(RunFolder("run"))[1].assign(open_images(coloured, 16, 3).images).clusters)
 
     images = open_images(coloured, 16, 3).images.permute(0, 2, 3, 1).contiguous()
     runtime = pytest.importorskip("onnxruntime")
     connr("export", "run", "--to", "onnx", "--out", "model.onnx")
     said("onnx", runtime.InferenceSession("model.onnx").run(["cluster"], {"images": images.numpy()})[0])
     pytest.importorskip("huggingface_hub")
-    from connr.export.hub import HubModel
+    from connr.export.model_repository import HubModel
 
     connr("export", "run", "--to", "hub", "--out", "for-hub")
     said("the hub folder", HubModel.from_pretrained("for-hub")(images)[1])
@@ -72,14 +72,14 @@ def test_cluster_numbers_mean_the_same_everywhere(everywhere):
 
 def test_so_do_their_centroids(coloured_run):
     """What `history_` and events.jsonl count as cluster k is what assignments.csv calls k."""
-    sizes = run.history(RunFolder(coloured_run))[-1]["cluster_sizes"]
+    sizes = runs.history(RunFolder(coloured_run))[-1]["cluster_sizes"]
     with open(Path(coloured_run) / "assignments.csv", newline="", encoding="utf-8") as file:
         clusters = [int(row["cluster"]) for row in csv.DictReader(file)]
     assert sizes == [clusters.count(k) for k in range(3)]
 
 
 def test_clusters_are_numbered_by_size(coloured_run):
-    sizes = run.history(RunFolder(coloured_run))[-1]["cluster_sizes"]
+    sizes = runs.history(RunFolder(coloured_run))[-1]["cluster_sizes"]
     assert sizes == sorted(sizes, reverse=True)
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from connr import ConNR, recipe
-from connr.data import Room, Stored, batches, open_images, pixels
+from connr.data import FileRows, StoragePolicy, batches, open_images, pixels
 from connr.data.pixels import resized
 from connr.data.stream import open_stream, stream_for
 from connr.errors import InputError
@@ -178,11 +178,11 @@ def test_an_npz_is_the_same_a_few_images_at_a_time_and_from_a_file(tmp_path, mon
     whole = open_images(images, size, 3)
     monkeypatch.setattr(pixels, "BYTES_AT_A_TIME", 7 * 12 * 14 * 3)  # seven images
     held = open_images(tmp_path / "x.npz", size, 3)
-    filed = open_images(tmp_path / "x.npz", size, 3, room=Room(gib=0, cache=tmp_path))
+    filed = open_images(tmp_path / "x.npz", size, 3, storage=StoragePolicy(gib=0, cache=tmp_path))
     assert torch.equal(held.images, whole.images)
     assert torch.equal(filed.images[:], whole.images)
     assert held.labels.tolist() == filed.labels.tolist() == [i % 3 for i in range(50)]
-    assert isinstance(filed.images, Stored) == (order == "C")  # the other order is read whole
+    assert isinstance(filed.images, FileRows) == (order == "C")  # the other order is read whole
     assert len(list(tmp_path.glob("*.rows"))) == (order == "C")
     del filed
     assert not list(tmp_path.glob("*.rows"))
@@ -222,18 +222,18 @@ def test_a_set_larger_than_its_budget_is_clustered_from_a_file_in_the_run_folder
 def test_a_cache_that_cannot_be_made_is_named_with_the_way_out(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="file/cache cannot be written to: Not a directory; choose another --out"):
-        open_images([np.zeros((8, 8), np.uint8)], 8, 1, room=Room(gib=0, cache=tmp_path / "file" / "cache"))
+        open_images([np.zeros((8, 8), np.uint8)], 8, 1, storage=StoragePolicy(gib=0, cache=tmp_path / "file" / "cache"))
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_memory_is_bounded_where_images_are_enlarged(tmp_path, order):
     images = np.random.default_rng(0).integers(0, 256, (900, 8, 8, 3), dtype=np.uint8)
     np.savez(tmp_path / "x.npz", images=np.asarray(images, order=order))
-    room, whole = Room(gib=0, cache=tmp_path / "cache"), 900 * 3 * 160 * 160  # 69 MB
+    room, whole = StoragePolicy(gib=0, cache=tmp_path / "cache"), 900 * 3 * 160 * 160  # 69 MB
     for data in (tmp_path / "x.npz", images, list(images)):
         with Largest() as largest:
-            found = open_images(data, 160, 3, room=room)
-        assert isinstance(found.images, Stored)
+            found = open_images(data, 160, 3, storage=room)
+        assert isinstance(found.images, FileRows)
         assert found.images.path.stat().st_size == whole
         assert largest.bytes <= pixels.BYTES_AT_A_TIME < whole / 4
 

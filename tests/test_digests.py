@@ -35,14 +35,14 @@ SHORT = (
     "framework.out=16",
     "kmeans.restarts=3",
 )
-ALONE, HALF = "train.group_from=1", "train.group_from=0.5"  # stage 1 only, or both stages
+SINGLE_PROCESS, HALF = "train.group_from=1", "train.group_from=0.5"  # stage 1 only, or both stages
 HEADS = ("train.epochs=4", "train.batch_size=64", HALF, "framework.hidden=32", "framework.out=16", "kmeans.restarts=3")
 RUNS = {  # name -> data, recipe, settings
-    "byol": ("digits", "digits", (*SHORT, ALONE)),
+    "byol": ("digits", "digits", (*SHORT, SINGLE_PROCESS)),
     "byol-connr": ("digits", "digits", (*SHORT, HALF)),
-    "simsiam": ("digits", "digits-simsiam-connr", (*SHORT, ALONE)),
+    "simsiam": ("digits", "digits-simsiam-connr", (*SHORT, SINGLE_PROCESS)),
     "simsiam-connr": ("digits", "digits-simsiam-connr", (*SHORT, HALF)),
-    "moco": ("digits", "digits-moco-connr", (*SHORT, ALONE)),
+    "moco": ("digits", "digits-moco-connr", (*SHORT, SINGLE_PROCESS)),
     "moco-connr": ("digits", "digits-moco-connr", (*SHORT, HALF)),
     "features": ("rows", "features", HEADS),
     "frozen": ("pictures", "pretrained", (*HEADS, "backbone.views=2", "feature_views.neighbours=5")),

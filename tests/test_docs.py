@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from connr import experiment, run
+from connr import experiment, runs
 
 DOCS = Path(__file__).parent.parent / "docs"
 TABLE = re.findall(r"^\| (.+?) \| (.+?) \| `(.+?)` \|$", (DOCS / "equations.md").read_text(encoding="utf-8"), re.MULTILINE)
@@ -36,12 +36,12 @@ def test_what_is_named_is_there_and_documented(name):
 
 def test_a_name_that_is_gone_is_noticed():
     with pytest.raises(AttributeError):
-        find("connr.boundary.nothing")
+        find("connr.clustering.boundary.nothing")
 
 
 def test_presets_differ_as_the_table_of_deviations_says():
     text = (DOCS / "deviations.md").read_text(encoding="utf-8")
-    for setting in ("cosine_reaches_zero: false", "loss_mean: all", "sigma_too: false", "reseed_empty: false"):
+    for setting in ("cosine_reaches_zero: false", "loss_mean: all", "inclusive_threshold: false", "reseed_empty: false"):
         key, value = setting.split(": ")
         released = (DOCS.parent / "src/connr/recipes/presets/released.yaml").read_text(encoding="utf-8")
         assert setting in text
@@ -67,7 +67,7 @@ def walk(monkeypatch):
 def test_a_framework_added_as_contributing_says_trains(walk, tiny, few_digits):
     names = walk("framework")
     toy = tiny.model_copy(update={"framework": names["ToySection"](name="toy")})
-    fitted = run.fit(toy, few_digits)
+    fitted = runs.fit(toy, few_digits)
     assert isinstance(experiment.build(toy), names["Toy"])
     assert fitted.model.centroids.shape == (10, 16)
     assert [record["stage"] for record in fitted.history] == ["instance"] * 3 + ["group"] * 2
@@ -77,7 +77,7 @@ def test_a_neighbourhood_added_as_contributing_says_trains(walk, tiny, few_digit
     names = walk("neighbourhood")
     assert names["ring"](torch.zeros(4, 2), 3).tolist() == [[0, 1, 2], [1, 2, 3], [2, 3, 0], [3, 0, 1]]
     stage = tiny.group.model_copy(update={"neighbourhood": names["RingSection"](name="ring", k=3)})
-    ring = run.fit(tiny.model_copy(update={"group": stage}), few_digits)
-    plain = run.fit(tiny, few_digits)
+    ring = runs.fit(tiny.model_copy(update={"group": stage}), few_digits)
+    plain = runs.fit(tiny, few_digits)
     assert ring.history[2]["loss"] == plain.history[2]["loss"]
     assert ring.history[-1]["loss"] != plain.history[-1]["loss"]

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from torchvision.datasets import ImageFolder
 
 import connr
-from connr import ConNR, metrics, recipe, run
+from connr import ConNR, metrics, recipe, runs
 
 
 @pytest.fixture(scope="module")
@@ -166,8 +166,8 @@ def test_random_state_is_scikit_learns(images, small):
 
 def test_n_jobs_are_the_threads_of_a_call_and_no_longer(images, small, monkeypatch):
     before, seen = torch.get_num_threads(), []
-    fit = run.fit
-    monkeypatch.setattr(run, "fit", lambda *a, **k: (seen.append(torch.get_num_threads()), fit(*a, **k))[1])
+    fit = runs.fit
+    monkeypatch.setattr(runs, "fit", lambda *a, **k: (seen.append(torch.get_num_threads()), fit(*a, **k))[1])
     for n_jobs, threads in ((1, 1), (2, 2), (-1, before), (None, 1)):
         model = ConNR(8, small, epochs=1, n_jobs=n_jobs).fit(images)
         assert seen.pop() == threads

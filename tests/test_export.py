@@ -8,9 +8,9 @@ import pytest
 import torch
 from test_cli import connr, refused
 
-from connr import ConNR, run
+from connr import ConNR, runs
 from connr.data import open_images
-from connr.errors import NotTheSame
+from connr.errors import ExportMismatch
 from connr.export import deployed, onnx
 from connr.run_folder import RunFolder
 
@@ -43,7 +43,7 @@ def test_onnx_gives_torchs_answers_for_any_number_of_images(coloured_run, images
     assert "images uint8 [n,16,16,3] -> features, cluster, distance" in done.output
     assert os.listdir() == ["model.onnx"]
     session = runtime.InferenceSession("model.onnx")
-    assigned = run.load_model(RunFolder(coloured_run))[1].assign(images.permute(0, 3, 1, 2))
+    assigned = runs.load_model(RunFolder(coloured_run))[1].assign(images.permute(0, 3, 1, 2))
     for n in (1, 7, 60):
         features, clusters, distances = session.run(None, {"images": images[:n].numpy()})
         assert features.shape == (n, 8)
@@ -55,14 +55,14 @@ def test_onnx_gives_torchs_answers_for_any_number_of_images(coloured_run, images
 def test_an_onnx_file_that_differs_is_not_written(coloured_run, monkeypatch):
     """Here because the graph is of another normalisation than the one it is checked against."""
     pytest.importorskip("onnxruntime")
-    r, model = run.load_model(RunFolder(coloured_run))
+    r, model = runs.load_model(RunFolder(coloured_run))
     checked = onnx.compare
 
     def shifted(ours, session, images):
         return checked(deployed.Deployed(ours.representation, ours.centroids, [0.0] * 3, [1.0] * 3).eval(), session, images)
 
     monkeypatch.setattr(onnx, "compare", shifted)
-    with pytest.raises(NotTheSame, match="ONNX differs from torch by"):
+    with pytest.raises(ExportMismatch, match="ONNX differs from torch by"):
         onnx.save_onnx(r, model, "", Path("model.onnx"))
     assert os.listdir() == []
     done = connr("export", coloured_run, "--to", "onnx", "--out", "model.onnx")
@@ -78,12 +78,12 @@ def test_it_is_checked_on_the_pictures_of_the_run_or_on_digits(coloured, images)
 
 def test_the_hub_folder_loads_with_the_mixin(coloured_run, coloured, images):
     hub = pytest.importorskip("huggingface_hub")
-    from connr.export.hub import HubModel
+    from connr.export.model_repository import HubModel
 
     done = connr("export", coloured_run, "--to", "hub", "--out", "for-hub")
     assert done.exit_code == 0, done.output
     assert sorted(os.listdir("for-hub")) == ["README.md", "config.json", "model.safetensors"]
-    assigned = run.load_model(RunFolder(coloured_run))[1].assign(images.permute(0, 3, 1, 2))
+    assigned = runs.load_model(RunFolder(coloured_run))[1].assign(images.permute(0, 3, 1, 2))
     model = HubModel.from_pretrained("for-hub")
     assert isinstance(model, hub.PyTorchModelHubMixin)
     with torch.no_grad():
@@ -105,7 +105,7 @@ def test_a_hub_folder_with_a_tensor_missing_is_not_taken(coloured_run):
     pytest.importorskip("huggingface_hub")
     from safetensors.torch import load_file, save_file
 
-    from connr.export.hub import HubModel
+    from connr.export.model_repository import HubModel
 
     assert connr("export", coloured_run, "--to", "hub", "--out", "for-hub").exit_code == 0
     tensors = load_file("for-hub/model.safetensors")
@@ -117,9 +117,9 @@ def test_a_hub_folder_with_a_tensor_missing_is_not_taken(coloured_run):
 def test_the_card_tells_the_scores_where_there_are_labels(tiny, few_digits):
     pytest.importorskip("huggingface_hub")
     folder = RunFolder("run")
-    run.fit(tiny, few_digits, folder)
+    runs.fit(tiny, few_digits, folder)
     assert connr("export", "run", "--to", "hub", "--out", "for-hub").exit_code == 0
-    scores = run.evaluate(folder)
+    scores = runs.evaluate(folder)
     text = Path("for-hub/README.md").read_text()
     assert f"| {scores['acc']:.4f} | {scores['nmi']:.4f} | {scores['ari']:.4f} |" in text
     assert "On the 400 labelled images" in text

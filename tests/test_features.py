@@ -5,13 +5,13 @@ import oracles
 import pytest
 import torch
 
-from connr import recipe, run
-from connr.augment import FeatureViews
-from connr.data.features import holds_features, open_features, scaling
+from connr import recipe, runs
+from connr.data.feature_rows import holds_features, open_features, scaling
 from connr.data.neighbouring import WithNeighbours, nearest_rows
+from connr.engine import Callback
 from connr.errors import InputError
-from connr.run.inputs import inputs_of
-from connr.training import Listener
+from connr.runs.inputs import inputs_of
+from connr.views import FeatureViews
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_a_row_is_mixed_with_the_neighbours_that_the_recipe_names(rows, neighbou
     views = [f"{key}={value}" for key, value in {"neighbours": 4, "k1": 6, "k2": 3, "alpha": 3, "scale": scale}.items()]
     settings = [f"feature_views.{setting}" for setting in (*views, f"neighbourhood={neighbourhood}")]
     r, table = recipe.load("features", settings, clusters=3), open_features(7 + 2 * rows)
-    found = inputs_of(r, table, "", None, torch.device("cpu"), Listener()).images.images
+    found = inputs_of(r, table, "", None, torch.device("cpu"), Callback()).images.images
     assert isinstance(found, WithNeighbours)
     mean, std = (torch.tensor(one, dtype=torch.float64) for one in scaling(table.images, by_column=by_column))
     normal = ((table.images.double() - mean) / std).numpy()
@@ -154,10 +154,10 @@ def test_a_row_is_mixed_with_the_neighbours_that_the_recipe_names(rows, neighbou
 def test_no_more_neighbours_than_a_share_of_a_cluster(n, share, found):
     r = recipe.load("features", ["feature_views.neighbours=35"], clusters=10)
     r = recipe.check({**r.model_dump(), "feature_views": {**r.feature_views.model_dump(), "cluster_share": share}}, "here")
-    views = run.fitted_to(r, n).feature_views
+    views = runs.clamp_to_data(r, n).feature_views
     assert (views.neighbours, views.k1, views.k2) == (found, min(n, r.feature_views.k1), r.feature_views.k2)
     off = recipe.load("features", ["feature_views.neighbours=0"], clusters=10)
-    assert run.fitted_to(off, n).feature_views.neighbours == 0
+    assert runs.clamp_to_data(off, n).feature_views.neighbours == 0
 
 
 # Views

@@ -9,11 +9,11 @@ import torch
 from conftest import COLOURED
 from typer.testing import CliRunner
 
-from connr import ConNR, recipe, run
-from connr.backbones import remade
+from connr import ConNR, recipe, runs
 from connr.cli import app
 from connr.errors import InputError
 from connr.experiment import from_scratch
+from connr.networks import rebuild
 from connr.run_folder import RunFolder
 
 
@@ -112,10 +112,10 @@ def test_a_backbone_that_is_not_allowed_is_refused_without_a_file_or_a_network(f
     opened, real = [], torch.load
     monkeypatch.setattr(torch, "load", lambda *a, **k: (opened.append(a), real(*a, **k))[1])
     with pytest.raises(InputError):
-        remade(made, from_scratch)
+        rebuild(made, from_scratch)
     tampered(folder, backbone=made)
     with pytest.raises(InputError):
-        run.load_model(folder, "cpu")
+        runs.load_model(folder, "cpu")
     done = connr("predict", folder.path, "digits")
     assert done.exit_code == 2, done.output
     assert done.stderr.startswith("connr: ")
@@ -123,14 +123,14 @@ def test_a_backbone_that_is_not_allowed_is_refused_without_a_file_or_a_network(f
 
 
 def test_networks_that_fits_do_write_are_still_made():
-    assert remade({"kind": "torchvision", "name": "resnet18"}, from_scratch)
+    assert rebuild({"kind": "torchvision", "name": "resnet18"}, from_scratch)
     pytest.importorskip("timm")
-    assert remade({"kind": "timm", "name": "vit_tiny_patch16_224", "arguments": {"img_size": 64}}, from_scratch)
+    assert rebuild({"kind": "timm", "name": "vit_tiny_patch16_224", "arguments": {"img_size": 64}}, from_scratch)
 
 
 def test_a_hub_folder_of_a_stranger_names_no_file_and_no_place(tmp_path, contacted):
     pytest.importorskip("timm")
-    from connr.backbones import open_backbone
+    from connr.networks import open_backbone
 
     for wrong in ({"architecture": "hf-hub:a/b"}, {"architecture": "resnet10t", "model_args": {"checkpoint_path": "x"}}):
         (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": {}, **wrong}))

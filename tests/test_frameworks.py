@@ -8,9 +8,9 @@ from lightly.loss import NegativeCosineSimilarity, NTXentLoss
 from torch import nn
 
 from connr import algorithm, experiment, recipe
-from connr.algorithm import Sockets, everyone, step
+from connr.algorithm import Sockets, all_anchors, step
 from connr.frameworks.framework import move_towards
-from connr.neighbourhoods import contextual, itself
+from connr.neighbours import contextual, itself
 
 SECTIONS = {section.model_fields["name"].annotation.__args__[0]: section for section in experiment.FRAMEWORKS}
 SMALL = {
@@ -72,7 +72,7 @@ def test_a_view_goes_once_through_each_network_that_takes_it(name):
     for part, network in framework.named_children():
         network.register_forward_hook(lambda *_, part=part: passes.update({part: passes[part] + 1}))
     for steps in (1, 2):
-        step(framework, batch_norm_views(steps), torch.arange(12), Sockets(itself, everyone))
+        step(framework, batch_norm_views(steps), torch.arange(12), Sockets(itself, all_anchors))
         framework.after_step(0.9)
         assert passes == dict.fromkeys(passes, 2 * steps)
         norms = {key: int(v) for key, v in framework.state_dict().items() if key.endswith("num_batches_tracked")}
@@ -84,7 +84,7 @@ def test_simsiams_step_is_the_naive_loop():
     """In training mode: loss, gradients and running statistics of two views, each sent once through the network."""
     ours, theirs = (with_batch_norm("simsiam") for _ in range(2))
     views = batch_norm_views(1)
-    found = step(ours, views, torch.arange(12), Sockets(itself, everyone)).loss
+    found = step(ours, views, torch.arange(12), Sockets(itself, all_anchors)).loss
     found.backward()
     z = [theirs.online(view) for view in views]
     p = [theirs.predictor(one) for one in z]
@@ -112,7 +112,7 @@ def batch_norm_views(seed):
 @pytest.mark.parametrize("plain", [True, False])
 def test_a_step_is_the_oracle(name, framework, views, plain):
     """Alone (Eq. 1 and its kin) and with neighbours (Eqs. 8, 16, 17): the mean over anchors, neighbours, directions."""
-    sockets = Sockets(itself if plain else lambda keys: contextual(keys, 4, 4, 2), everyone)
+    sockets = Sockets(itself if plain else lambda keys: contextual(keys, 4, 4, 2), all_anchors)
     with torch.no_grad():
         directions = [framework.embed(*pair) for pair in (views, views[::-1])]
     expected = []
@@ -154,10 +154,10 @@ def test_state_is_whole(name, framework, views):
     torch.manual_seed(5)
     section = SECTIONS[name](name=name, **SMALL[name])
     other = experiment.FRAMEWORKS[type(section)](section, nn.Sequential(nn.Flatten(), nn.Linear(4, 6), nn.Tanh()), 6).double()
-    step(framework, views, torch.arange(12), Sockets(itself, everyone))
+    step(framework, views, torch.arange(12), Sockets(itself, all_anchors))
     framework.after_step(0.9)
     other.load_state_dict(framework.state_dict())
-    losses = [step(f, views, torch.arange(12), Sockets(itself, everyone)).loss.item() for f in (framework, other)]
+    losses = [step(f, views, torch.arange(12), Sockets(itself, all_anchors)).loss.item() for f in (framework, other)]
     assert losses[0] == losses[1]
 
 

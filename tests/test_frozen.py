@@ -14,14 +14,14 @@ from torch import nn
 from torchvision import models
 from typer.testing import CliRunner
 
-from connr import ConNR, backbones, experiment, frozen, pretrained, recipe, run
-from connr.augment import Augment
+from connr import ConNR, experiment, frozen, networks, pretrained, recipe, runs
 from connr.cli import app
 from connr.data import open_for, open_images
-from connr.data.features import open_features
+from connr.data.feature_rows import open_features
+from connr.engine import Callback
 from connr.errors import InputError, Stopped
 from connr.run_folder import RunFolder
-from connr.training import Listener
+from connr.views import Augment
 
 SMALL = [
     "backbone.model=torchvision:resnet18",
@@ -47,13 +47,13 @@ def command(*words):
     return done.output
 
 
-class Heard(Listener):
+class Heard(Callback):
     """What was told of images that a backbone went through; raises `fault` once `after` of them are done."""
 
     def __init__(self, after=None, fault=KeyboardInterrupt):
         self.done, self.after, self.fault = [], after, fault
 
-    def passed(self, done, of, waiting):
+    def on_progress(self, done, of, waiting):
         self.done.append(done)
         if self.after is not None and done >= self.after:
             raise self.fault
@@ -69,12 +69,12 @@ def images():
 def backbone():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    return backbones.own(network, 16, 3)
+    return networks.own(network, 16, 3)
 
 
 def cached(backbone, images, told=None, name="x"):
     augment = Augment([0.5] * 3, [0.2] * 3, crop_scale=(0.3, 1), flip=0.5)
-    return frozen.cached(backbone, images, augment, 2, 7, name, torch.device("cpu"), told or Listener())
+    return frozen.cached(backbone, images, augment, 2, 7, name, torch.device("cpu"), told or Callback())
 
 
 # The file
@@ -127,7 +127,7 @@ def test_the_key_is_of_all_that_the_rows_depend_on(backbone):
         )
 
     torch.manual_seed(1)
-    weights = backbones.own(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()), 16, 3)
+    weights = networks.own(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()), 16, 3)
     others = [{"fingerprint": "b"}, {"augmentation": {"flip": 0.4}}, {"views": 3}, {"seed": 1}, {"backbone": weights}]
     assert len({key(), *(key(**other) for other in others)}) == 6
     assert key() == key()
@@ -139,7 +139,7 @@ def test_features_that_half_precision_cannot_hold_are_an_error(images):
             return pixels.mean(dim=(2, 3)).abs() * 1e6 + 1e5
 
     with pytest.raises(ArithmeticError, match="images 0 to 63 that half precision cannot hold"):
-        cached(backbones.own(Huge(), 16, 3), images)
+        cached(networks.own(Huge(), 16, 3), images)
 
 
 @pytest.mark.slow
@@ -161,9 +161,9 @@ def test_two_processes_that_want_the_same_compute_it_once(coloured, tmp_path):
 def test_a_frozen_run_is_saved_whole_and_answers_as_it_did(coloured, tmp_path):
     out, r = RunFolder(tmp_path / "run"), small()
     images = open_for(r, coloured)
-    fitted = run.fit(r, images, out)
+    fitted = runs.fit(r, images, out)
     assert fitted.recipe.data.features == 512
-    again, model = run.load_model(out)
+    again, model = runs.load_model(out)
     assert again == fitted.recipe
     assert torch.equal(model.assign(images.images).clusters, fitted.assigned.clusters)
     assert torch.allclose(model.assign(images.images).distances, fitted.assigned.distances, atol=1e-6)
@@ -182,25 +182,25 @@ def test_another_number_of_clusters_takes_what_is_there(coloured):
     r = small()
     images = open_for(r, coloured)
     first, second, third = Heard(), Heard(), Heard()
-    run.fit(r, images, listener=first)
-    fitted = run.fit(small(clusters=4), images, listener=second)
-    run.fit(small("augment.flip=0.1"), images, listener=third)
+    runs.fit(r, images, callback=first)
+    fitted = runs.fit(small(clusters=4), images, callback=second)
+    runs.fit(small("augment.flip=0.1"), images, callback=third)
     assert (first.done, second.done, third.done) == ([0, 60], [], [0, 60])
     assert fitted.model.centroids.shape[0] == 4
 
 
 def test_a_frozen_run_is_resumed_to_the_same_end(coloured, tmp_path):
-    class Stops(Listener):
-        def finished_epoch(self, record):
+    class Stops(Callback):
+        def on_epoch_end(self, record):
             if record["epoch"] == 2:
                 raise Stopped
 
     out, r = RunFolder(tmp_path / "run"), small("train.keep_checkpoints=0")
     images = open_for(r, coloured)
-    whole = run.fit(r, images)
+    whole = runs.fit(r, images)
     with pytest.raises(Stopped):
-        run.fit(r, images, out, listener=Stops())
-    resumed = run.fit(r, images, out, resume=True)
+        runs.fit(r, images, out, callback=Stops())
+    resumed = runs.fit(r, images, out, resume=True)
     assert torch.equal(resumed.model.centroids, whole.model.centroids)
     assert torch.equal(resumed.assigned.clusters, whole.assigned.clusters)
 
@@ -208,7 +208,7 @@ def test_a_frozen_run_is_resumed_to_the_same_end(coloured, tmp_path):
 def test_the_heads_train_on_rows_that_lie_in_a_file_as_on_those_in_memory(coloured):
     r = small()
     images = open_for(r, coloured)
-    one, other = run.fit(r, images), run.fit(small("data.resident_gib=0"), images)
+    one, other = runs.fit(r, images), runs.fit(small("data.resident_gib=0"), images)
     assert torch.equal(one.model.centroids, other.model.centroids)
 
 
@@ -224,9 +224,9 @@ def test_trained_further_its_layers_have_a_learning_rate_each(coloured, tmp_path
     assert [group["role"] for group in groups] == ["encoder"] * 7 + ["predictor"]
     trained = [parameter for group in groups for parameter in group["params"]]
     assert {id(p) for p in trained} == {id(p) for p in framework.parameters() if p.requires_grad}
-    fitted = run.fit(r, images, RunFolder(tmp_path / "run"))
+    fitted = runs.fit(r, images, RunFolder(tmp_path / "run"))
     weights.unlink()
-    _, model = run.load_model(RunFolder(tmp_path / "run"))
+    _, model = runs.load_model(RunFolder(tmp_path / "run"))
     assert torch.equal(model.assign(images.images).clusters, fitted.assigned.clusters)
     assert not list(tmp_path.glob("connr-cache/*.features"))
 
@@ -266,7 +266,7 @@ def test_photos_takes_a_backbone_that_is_at_hand_and_else_says_what_to_expect(co
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     alone = pretrained.chosen("photos", ["train.epochs=3"], clusters=3)
     assert alone.backbone.name == "small"
-    said = pretrained.what_is_at_hand(alone)
+    said = pretrained.describe_backbone(alone)
     assert "No pretrained backbone is at hand (timm:" in said
     assert "colour and shape more than of meaning" in said
     place = tmp_path / "torch" / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
@@ -275,7 +275,7 @@ def test_photos_takes_a_backbone_that_is_at_hand_and_else_says_what_to_expect(co
     found = pretrained.chosen("photos", ["train.epochs=3"], clusters=3)
     assert (found.backbone.model, found.backbone.frozen, found.train.epochs) == ("torchvision:resnet18", True, 3)
     assert (found.data.size, found.data.interpolation) == (224, "bilinear")
-    assert str(place) in pretrained.what_is_at_hand(found)
+    assert str(place) in pretrained.describe_backbone(found)
     assert pretrained.chosen("photos", ["backbone.width=8"], clusters=3).backbone.name == "small"
     words = [word for word in AS_OPTIONS if "backbone" not in word and word != "--set"]
     options = [word for setting in words for word in ("--set", setting)]
@@ -366,5 +366,5 @@ def test_pictures_come_by_the_backbones_interpolation():
         for name in ("bilinear", "bicubic")
     )
     assert not torch.equal(one, other)
-    settled = pretrained.settled(recipe.load("pretrained", ["backbone.model=timm:vit_tiny_patch16_224"]))
+    settled = pretrained.resolve_input(recipe.load("pretrained", ["backbone.model=timm:vit_tiny_patch16_224"]))
     assert settled.data.square == (224, 3, "bicubic")

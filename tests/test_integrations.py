@@ -13,13 +13,13 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from connr import ConNRLoss
-from connr.boundary import boundary_ratio, keep
+from connr.clustering.boundary import boundary_ratio, keep
+from connr.clustering.kmeans import kmeans
 from connr.errors import InputError
-from connr.integrations.features import extract
+from connr.integrations.embeddings import extract
 from connr.integrations.lightly import ConNRCriterion
 from connr.integrations.lightning import ConNRCallback
 from connr.integrations.two_stages import TwoStageLoss
-from connr.kmeans import kmeans
 from connr.randomness import stream
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

@@ -7,20 +7,20 @@ import oracles
 import pytest
 import torch
 from conftest import unit_rows
-from processes import on_ranks
+from processes import run_in_processes
 from safetensors import safe_open
 from test_on_ranks import trained
 from torch import nn
 
-from connr import algorithm, recipe, run
-from connr.algorithm import Sockets, everyone, off_boundary, step
+from connr import algorithm, recipe, runs
+from connr.algorithm import Sockets, all_anchors, off_boundary, step
+from connr.distributed import SINGLE_PROCESS
+from connr.engine import Callback, checkpoint
 from connr.errors import Stopped
 from connr.frameworks import BYOL
 from connr.key_memory import KeyMemory
-from connr.neighbourhoods import contextual, itself
-from connr.ranks import ALONE
+from connr.neighbours import contextual, itself
 from connr.run_folder import RunFolder
-from connr.training import Listener, checkpoint
 
 ON = ["group.memory=100", "group.neighbourhood.k=20"]
 
@@ -73,7 +73,9 @@ def test_a_step_with_memory_is_the_oracle():
         assert float(found.kept) == 0.5
 
 
-@pytest.mark.parametrize("sockets", [Sockets(itself, everyone), Sockets(lambda pool: contextual(pool, 4, 4, 2), everyone)])
+@pytest.mark.parametrize(
+    "sockets", [Sockets(itself, all_anchors), Sockets(lambda pool: contextual(pool, 4, 4, 2), all_anchors)]
+)
 def test_a_memory_of_nothing_is_the_plain_batch_bit_for_bit(sockets):
     plain, empty, memory = framework(), framework(), KeyMemory(0)
     for batch in range(3):
@@ -92,8 +94,8 @@ def test_oneself_alone_is_not_looked_for_in_the_memory():
     """Eq. 1 whatever there is to remember."""
     network, memory = framework(), KeyMemory(50)
     for batch in range(2):
-        with_memory = step(network, views(batch), torch.arange(12), Sockets(itself, everyone), memory=memory).loss
-        assert with_memory == algorithm.step(network, views(batch), torch.arange(12), Sockets(itself, everyone)).loss
+        with_memory = step(network, views(batch), torch.arange(12), Sockets(itself, all_anchors), memory=memory).loss
+        assert with_memory == algorithm.step(network, views(batch), torch.arange(12), Sockets(itself, all_anchors)).loss
 
 
 def test_every_epoch_begins_without_memory(few_digits, tiny, monkeypatch):
@@ -106,41 +108,41 @@ def test_every_epoch_begins_without_memory(few_digits, tiny, monkeypatch):
         return found
 
     monkeypatch.setattr(KeyMemory, "pool", noted)
-    run.fit(recipe.load(tiny, ON), few_digits, device="cpu")
+    runs.fit(recipe.load(tiny, ON), few_digits, device="cpu")
     assert sizes == 36 * [64] + 2 * [64, 64, 128, 128, *8 * [164]]  # 3 epochs of 6 steps of 2 directions; then 2 with 100 keys
 
 
 @pytest.mark.parametrize("steps", [20, 27])  # in the first and in the second epoch of stage 2
 def test_a_run_that_was_stopped_within_an_epoch_resumes_bit_for_bit(few_digits, tiny, tmp_path, steps):
-    class After(Listener):
+    class After(Callback):
         left = steps
 
-        def stepped(self):
+        def on_step_end(self):
             self.left -= 1
             if self.left == 0:
                 signal.raise_signal(signal.SIGTERM)
 
     r = recipe.load(tiny, ON)
-    whole, folder = run.fit(r, few_digits, device="cpu"), RunFolder(tmp_path / "run")
+    whole, folder = runs.fit(r, few_digits, device="cpu"), RunFolder(tmp_path / "run")
     with suppress(Stopped):
-        run.fit(r, few_digits, folder, device="cpu", listener=After())
+        runs.fit(r, few_digits, folder, device="cpu", callback=After())
     latest = checkpoint.checkpoints(folder.checkpoints)[-1]
     assert checkpoint.position(latest) == (steps // 6, steps % 6)
     with safe_open(latest, framework="pt") as file:
         assert [file.get_slice(f"memory.{direction}").get_shape() for direction in (0, 1)] == 2 * [[100, 16]]
-    resumed = run.fit(r, few_digits, folder, resume=True, device="cpu")
+    resumed = runs.fit(r, few_digits, folder, resume=True, device="cpu")
     for key, value in whole.model.representation.state_dict().items():
         assert torch.equal(value, resumed.model.representation.state_dict()[key]), key
     assert torch.equal(whole.assigned.clusters, resumed.assigned.clusters)
-    plain = run.fit(recipe.load(r, ["group.memory=0"]), few_digits, device="cpu")
+    plain = runs.fit(recipe.load(r, ["group.memory=0"]), few_digits, device="cpu")
     assert plain.history[2]["loss"] == whole.history[2]["loss"]
     assert plain.history[-1]["loss"] != whole.history[-1]["loss"]
 
 
 def test_over_ranks_the_memory_is_of_the_gathered_keys():
     torch.set_num_threads(1)
-    losses, weights, assignments, _ = trained("byol", ALONE, ON)
-    ranks = on_ranks(2, trained, "byol", None, ON)
+    losses, weights, assignments, _ = trained("byol", SINGLE_PROCESS, ON)
+    ranks = run_in_processes(2, trained, "byol", None, ON)
     for found, theirs, clusters, _ in ranks:
         assert torch.equal(clusters, assignments)
         assert all(torch.allclose(value, weights[key], atol=1e-4) for key, value in theirs.items())

@@ -6,17 +6,17 @@ import torch
 from conftest import tied_features, unit_rows
 from hypothesis import given
 from hypothesis import strategies as st
-from processes import on_ranks
+from processes import run_in_processes
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits, make_blobs
 
-import connr.kmeans as kmeans_module
-from connr.kmeans import assignment, exact, kmeans, lloyd, start
-from connr.kmeans.assignment import Assignment, nearest_two
-from connr.kmeans.exact import on_grid
-from connr.kmeans.lloyd import Lloyd
-from connr.kmeans.start import plus_plus
-from connr.ranks import ProcessGroup
+import connr.clustering.kmeans as kmeans_module
+from connr.clustering.kmeans import assignment, exact, kmeans, lloyd, start
+from connr.clustering.kmeans.assignment import Assignment, nearest_two
+from connr.clustering.kmeans.exact import on_grid
+from connr.clustering.kmeans.lloyd import Lloyd
+from connr.clustering.kmeans.start import plus_plus
+from connr.distributed import ProcessGroup
 
 
 def datasets():
@@ -218,12 +218,12 @@ def shards():
 def clustered():
     """This rank's part of the clusters of all `shards`."""
     ranks = ProcessGroup()
-    return [kmeans(x[ranks.share(len(x))], k, ranks=ranks, **options) for _, x, k, options in shards()]
+    return [kmeans(x[ranks.share(len(x))], k, communicator=ranks, **options) for _, x, k, options in shards()]
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_ranks_find_together_what_one_process_finds(count):
-    parts = on_ranks(count, clustered)
+    parts = run_in_processes(count, clustered)
     for at, (name, x, k, options) in enumerate(shards()):
         alone, found = kmeans(x, k, **options), [part[at] for part in parts]
         check_nearest(x.float(), alone.centroids, torch.cat([each.assignments for each in found]))
@@ -236,13 +236,13 @@ def test_ranks_find_together_what_one_process_finds(count):
 def reseeded():
     ranks = ProcessGroup()
     points = torch.tensor([[0.0], [0.01], [0.5], [0.02], [0.9], [0.5]])[[slice(0, 1), slice(1, 1), slice(1, 6)][ranks.rank]]
-    return Lloyd(on_grid(points, 6), "euclidean", ranks=ranks).step(
+    return Lloyd(on_grid(points, 6), "euclidean", communicator=ranks).step(
         torch.tensor([[[0.01], [10.0], [20.0]]]), torch.tensor([0])
     )
 
 
 def test_an_empty_cluster_is_reseeded_at_the_farthest_point_of_any_rank():
-    for means in on_ranks(3, reseeded):
+    for means in run_in_processes(3, reseeded):
         assert means.flatten().tolist() == pytest.approx([1.93 / 6, 0.9, 0.5])
 
 
@@ -250,13 +250,13 @@ def refused():
     ranks, says = ProcessGroup(), []
     for x, k in ((torch.zeros(2, 2), 5), (torch.full((3, 2), torch.nan if ranks.rank else 0.0), 2)):
         with pytest.raises(ValueError) as caught:  # noqa: PT011 - the caller looks
-            kmeans(x, k, ranks=ranks)
+            kmeans(x, k, communicator=ranks)
         says.append(str(caught.value))
     return says
 
 
 def test_bad_input_of_one_rank_is_refused_on_all():
-    for says in on_ranks(2, refused):
+    for says in run_in_processes(2, refused):
         assert "n_samples=4" in says[0]
         assert "NaN or infinity" in says[1]
 

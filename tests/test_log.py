@@ -4,20 +4,20 @@ import os
 import pytest
 from lightning_fabric.loggers.logger import Logger
 
-from connr import experiment, recipe, run
+from connr import experiment, recipe, runs
+from connr.engine import Callback
+from connr.engine.logging_callback import LoggingCallback, numbers
 from connr.errors import InputError
 from connr.run_folder import RunFolder
-from connr.training import Listener
-from connr.training.log import Log, numbers
 
 
 def logged(tiny, images, name, path, **more):
-    return run.fit(tiny.model_copy(update={"log": name}), images, RunFolder(path), **more)
+    return runs.fit(tiny.model_copy(update={"log": name}), images, RunFolder(path), **more)
 
 
 def test_none_is_written_unless_asked_for(tiny, few_digits, tmp_path):
     assert tiny.log == "none"
-    run.fit(tiny, few_digits, RunFolder(tmp_path / "run"))
+    runs.fit(tiny, few_digits, RunFolder(tmp_path / "run"))
     assert not (tmp_path / "run" / "log").exists()
 
 
@@ -48,13 +48,13 @@ def test_tensorboard_holds_every_epochs_numbers(tiny, few_digits, tmp_path):
 
 @pytest.mark.parametrize("name", sorted(experiment.LOGGERS))
 def test_a_resumed_run_logs_on_and_loses_nothing(name, tiny, few_digits, tmp_path):
-    class Stop(Listener):
-        def finished_epoch(self, record):
+    class Stop(Callback):
+        def on_epoch_end(self, record):
             if record["epoch"] == 2:
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        logged(tiny, few_digits, name, tmp_path / "run", listener=Stop())
+        logged(tiny, few_digits, name, tmp_path / "run", callback=Stop())
     before = {path: path.read_bytes() for path in (tmp_path / "run" / "log").rglob("*") if path.is_file()}
     assert before
     logged(tiny, few_digits, name, tmp_path / "run", resume=True)
@@ -63,7 +63,7 @@ def test_a_resumed_run_logs_on_and_loses_nothing(name, tiny, few_digits, tmp_pat
 
 
 def test_training_is_not_changed_by_being_logged(tiny, few_digits, tmp_path):
-    plain = run.fit(tiny, few_digits)
+    plain = runs.fit(tiny, few_digits)
     watched = logged(tiny, few_digits, "csv", tmp_path / "run")
     assert [record["loss"] for record in plain.history] == [record["loss"] for record in watched.history]
 
@@ -73,10 +73,10 @@ def test_any_logger_of_fabric_serves_as_a_listener(tiny, few_digits):
         name, version = "mine", 0
 
         def __init__(self):
-            self.told, self.ended = [], []
+            self.step_metrics, self.ended = [], []
 
         def log_metrics(self, metrics, step=None):
-            self.told.append((step, metrics["loss"]))
+            self.step_metrics.append((step, metrics["loss"]))
 
         def log_hyperparams(self, *_, **__): ...
 
@@ -84,14 +84,14 @@ def test_any_logger_of_fabric_serves_as_a_listener(tiny, few_digits):
             self.ended.append(status)
 
     mine = Mine()
-    fitted = run.fit(tiny, few_digits, listener=Log(mine))
-    assert mine.told == [(record["epoch"], record["loss"]) for record in fitted.history]
+    fitted = runs.fit(tiny, few_digits, callback=LoggingCallback(mine))
+    assert mine.step_metrics == [(record["epoch"], record["loss"]) for record in fitted.history]
     assert mine.ended == ["success"]
 
 
 def test_what_cannot_be_logged_is_refused_before_anything_is_written(tiny, few_digits, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="log=csv needs a run folder"):
-        run.fit(tiny.model_copy(update={"log": "csv"}), few_digits)
+        runs.fit(tiny.model_copy(update={"log": "csv"}), few_digits)
     monkeypatch.setattr("lightning_fabric.loggers.tensorboard._TENSORBOARD_AVAILABLE", False)
     monkeypatch.setattr("lightning_fabric.loggers.tensorboard._TENSORBOARDX_AVAILABLE", False)
     with pytest.raises(InputError, match=r'log=tensorboard .* pip install "connr\[track\]"'):

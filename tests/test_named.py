@@ -12,21 +12,21 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY
-from processes import on_ranks
+from processes import run_in_processes
 from real_formats import SUPERCLASSES, write_cifar, write_class_folders, write_imagenet, write_stl, write_tiny
 from torchvision.datasets import CIFAR10, STL10
 from typer.testing import CliRunner
 
-from connr import ConNR, experiment, recipe, run
+from connr import ConNR, experiment, recipe, runs
 from connr.cli import app
+from connr.clustering.kmeans import kmeans
 from connr.data import ImageSet, open_images
-from connr.data.named import KNOWN, NAMED, named_in
+from connr.data.named import DATASETS, NAMED, dataset_name
+from connr.distributed import SINGLE_PROCESS, ProcessGroup
+from connr.engine import Callback
+from connr.engine.clustering import cluster
 from connr.errors import InputError
-from connr.kmeans import kmeans
 from connr.randomness import stream
-from connr.ranks import ALONE, ProcessGroup
-from connr.training import Listener
-from connr.training.clustering import cluster
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -42,7 +42,7 @@ def connr(*words):
 
 def test_every_named_data_set_has_a_recipe_that_knows_it():
     assert set(NAMED) <= set(recipe.names())
-    for name, known in KNOWN.items():
+    for name, known in DATASETS.items():
         r = recipe.load(name)
         assert (r.clusters, r.data.images) == (known.classes, known.images)
 
@@ -138,11 +138,11 @@ def test_a_split_is_clustered_and_scored_while_all_is_trained_on(tiny):
     """k-means of the features of the split alone; the others have the nearest of its centroids, also in the filter."""
     images, done = split_of_digits(200, 80), []
 
-    class Ears(Listener):
-        def finished_epoch(self, record):
+    class Ears(Callback):
+        def on_epoch_end(self, record):
             done.append(record)
 
-    fitted = run.fit(tiny, images, device="cpu", listener=Ears())
+    fitted = runs.fit(tiny, images, device="cpu", callback=Ears())
     model, settings = fitted.model, tiny.kmeans.model_dump()
     split, rest = model.transform(images.images[:80]), model.transform(images.images[80:])
     expected = kmeans(split, 10, generator=stream(tiny.seed, "kmeans", tiny.train.epochs), **settings)
@@ -151,14 +151,14 @@ def test_a_split_is_clustered_and_scored_while_all_is_trained_on(tiny):
     assert sum(done[-1]["cluster_sizes"]) == done[-1]["n"] == 80
     nearest = torch.cat([expected.assignments, torch.cdist(rest, expected.centroids).argmin(dim=1)])
     assert (fitted.assigned.clusters == nearest).float().mean() > 0.98  # but for ties
-    whole = run.fit(tiny, replace(images, clustered=None), device="cpu")
+    whole = runs.fit(tiny, replace(images, clustered=None), device="cpu")
     assert not torch.allclose(whole.model.centroids, expected.centroids, atol=1e-3)
     weights = [next(fit.model.representation.parameters()) for fit in (fitted, whole)]
     assert len(done) == tiny.train.epochs
     assert done[0]["loss"] == whole.history[0]["loss"]  # stage 1 is the same: all images are trained on
     assert not torch.equal(*weights)  # stage 2 is not
     with pytest.raises(InputError, match="clusters=10 is more than the 9 images that are clustered"):
-        run.fit(tiny, split_of_digits(200, 9), device="cpu")
+        runs.fit(tiny, split_of_digits(200, 9), device="cpu")
 
 
 def clustered_by(ranks):
@@ -174,9 +174,9 @@ def clustered_on_rank(*_):
 
 
 def test_a_split_over_ranks_is_that_of_one_process():
-    alone = clustered_by(ALONE)
+    alone = clustered_by(SINGLE_PROCESS)
     assert alone.assignments.shape == (203,)
-    for centroids, assignments in on_ranks(2, clustered_on_rank):
+    for centroids, assignments in run_in_processes(2, clustered_on_rank):
         assert torch.allclose(centroids, alone.centroids, atol=1e-5)
         assert torch.equal(assignments, alone.assignments)
 
@@ -224,7 +224,7 @@ def test_check_counts_and_says_what_is_missing(tmp_path):
 
 def test_check_finds_what_is_whole(tmp_path, monkeypatch):
     write_class_folders(tmp_path / "tiny-imagenet-200" / "train", [f"n{i:08d}/images" for i in range(200)], 1)
-    monkeypatch.setitem(KNOWN, "tiny-imagenet", KNOWN["tiny-imagenet"]._replace(images=200, labelled=200))
+    monkeypatch.setitem(DATASETS, "tiny-imagenet", DATASETS["tiny-imagenet"]._replace(images=200, labelled=200))
     told = connr("data", "check", "tiny-imagenet", "--root", tmp_path)
     assert told.exit_code == 0
     assert f"It is whole: connr fit tiny-imagenet:{tmp_path}" in told.output.replace("\n", "")
@@ -253,7 +253,7 @@ def test_the_same_name_on_every_surface(tmp_path, monkeypatch):
     model = ConNR(None, recipe.load("cifar10", fast)).fit("cifar10")
     assert model.names_ == [str(index) for index in range(60)]
     assert (tmp_path / "cifar10").mkdir() is None
-    assert named_in("cifar10") is None  # a folder of that name goes first
+    assert dataset_name("cifar10") is None  # a folder of that name goes first
 
 
 def test_a_hugging_face_data_set_by_name(tmp_path):

@@ -7,7 +7,7 @@ from conftest import tied_features, unit_rows
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from connr.neighbourhoods import contextual, itself, local
+from connr.neighbours import contextual, itself, local
 
 pytestmark = pytest.mark.usefixtures("either_products")
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from test_cli import connr, refused
 
-from connr import metrics, run
+from connr import metrics, runs
 from connr.data import open_images
-from connr.neighbourhoods import contextual, local
-from connr.predict.neighbours import neighbours
+from connr.inference.neighbours import neighbours
+from connr.neighbours import contextual, local
 from connr.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("_in_a_folder_of_its_own")
@@ -22,7 +22,7 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
 
 
 def features_of(folder, images):
-    return run.load_model(RunFolder(folder))[1].transform(images.images)
+    return runs.load_model(RunFolder(folder))[1].transform(images.images)
 
 
 def test_they_are_the_rows_of_the_whole_set(coloured_run, coloured):
@@ -62,7 +62,7 @@ def test_a_new_picture_is_looked_at_among_the_others(coloured_run, coloured, tmp
 def test_purity_is_over_the_whole_set(tmp_path, tiny, few_digits):
     folder = RunFolder(tmp_path / "run")
     labels = few_digits.labels
-    run.fit(tiny, few_digits, folder)
+    runs.fit(tiny, few_digits, folder)
     np.savez(tmp_path / "digits.npz", images=few_digits.images[:, 0].numpy(), labels=labels.numpy())
     found = neighbours(folder, "0", 5, data=str(tmp_path / "digits.npz"))
     features = features_of(folder.path, few_digits)

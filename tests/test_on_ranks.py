@@ -7,17 +7,17 @@ import last_bits
 import pytest
 import torch
 from conftest import TINY
-from processes import on_ranks
+from processes import run_in_processes
 
-from connr import recipe, run
-from connr.augment import Augment
+from connr import recipe, runs
 from connr.data import ImageSet, open_images
+from connr.distributed import SINGLE_PROCESS, ProcessGroup
+from connr.distributed.batch_norm import SyncedBatchNorm
+from connr.engine import Callback, loop
 from connr.errors import InputError
-from connr.ranks import ALONE, ProcessGroup
-from connr.ranks.batch_norm import BatchNormOverRanks
 from connr.run_folder import RunFolder
 from connr.schema import read_epochs
-from connr.training import Listener, loop
+from connr.views import Augment
 
 FRAMEWORKS = {  # each over both stages: 2 epochs of 6 steps alone, 2 with neighbours and the filter
     "byol": "digits",
@@ -46,7 +46,7 @@ def trained(name, ranks=None, settings=(), precision="64-true"):
         return told
 
     r = recipe.load(FRAMEWORKS[name], [*SHORT, f"train.precision={precision}", *settings])
-    job = run.Job(r, images, images.statistics(), images.fingerprint(), None, None, "cpu")
+    job = runs.Job(r, images, images.statistics(), images.fingerprint(), None, None, "cpu")
 
     def applied(*arguments):
         with last_bits.paused():
@@ -54,8 +54,8 @@ def trained(name, ranks=None, settings=(), precision="64-true"):
 
     loop.update, Augment.apply = noted, applied
     try:
-        part = run.prepared(job, ranks)
-        run.train_here(job, part, ranks, Listener())
+        part = runs.prepared(job, ranks)
+        runs.train_here(job, part, ranks, Callback())
     finally:
         loop.update, Augment.apply = update, apply
     return losses, part.framework.state_dict(), part.state.clusters.assignments, part.records
@@ -64,10 +64,10 @@ def trained(name, ranks=None, settings=(), precision="64-true"):
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_losses_and_assignments_do_not_depend_on_the_number_of_ranks(name):
     torch.set_num_threads(1)
-    losses, weights, assignments, records = trained(name, ALONE)
+    losses, weights, assignments, records = trained(name, SINGLE_PROCESS)
     assert len(losses) == 24
     for count in (2, 3, 4):  # 64 images go into 3 as 21, 21, 22
-        ranks = on_ranks(count, trained, name)
+        ranks = run_in_processes(count, trained, name)
         assert ranks[0][0] == pytest.approx(losses, abs=1e-9)
         assert torch.equal(ranks[0][2], assignments)
         assert ranks[0][3][-1]["feature_std"] == pytest.approx(records[-1]["feature_std"], rel=1e-9)
@@ -79,8 +79,8 @@ def test_losses_and_assignments_do_not_depend_on_the_number_of_ranks(name):
 
 def test_in_single_precision_they_drift_apart_by_rounding_only():
     """The first losses agree; on a network fresh from its start rounding grows tenfold every few steps."""
-    losses, *_ = trained("byol", ALONE, ["train.base_lr=0.01", "train.epochs=2"], "32-true")
-    two, *_ = on_ranks(2, trained, "byol", None, ["train.base_lr=0.01", "train.epochs=2"], "32-true")[0]
+    losses, *_ = trained("byol", SINGLE_PROCESS, ["train.base_lr=0.01", "train.epochs=2"], "32-true")
+    two, *_ = run_in_processes(2, trained, "byol", None, ["train.base_lr=0.01", "train.epochs=2"], "32-true")[0]
     assert two[:4] == pytest.approx(losses[:4], abs=1e-5)
 
 
@@ -88,18 +88,18 @@ def of_own_batches(rank_norm):
     ranks = ProcessGroup()
     r = recipe.load("digits", [*SHORT, "train.epochs=2", f"train.batch_norm={'rank' if rank_norm else 'synchronised'}"])
     images = digits(390)
-    job = run.Job(r, images, images.statistics(), images.fingerprint(), None, None, "cpu")
-    part = run.prepared(job, ranks)
+    job = runs.Job(r, images, images.statistics(), images.fingerprint(), None, None, "cpu")
+    part = runs.prepared(job, ranks)
     kinds = {type(module) for module in part.framework.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)}
-    run.train_here(job, part, ranks, Listener())
+    runs.train_here(job, part, ranks, Callback())
     return kinds, part.framework.state_dict()
 
 
 @pytest.mark.parametrize("rank_norm", [True, False])
 def test_batch_norm_is_over_all_ranks_or_each_rank_by_itself(rank_norm):
     """Either way every rank ends with one network."""
-    (kinds, one), (_, other) = on_ranks(2, of_own_batches, rank_norm)
-    assert (BatchNormOverRanks in kinds) != rank_norm
+    (kinds, one), (_, other) = run_in_processes(2, of_own_batches, rank_norm)
+    assert (SyncedBatchNorm in kinds) != rank_norm
     assert all(torch.equal(value, other[key]) for key, value in one.items())
 
 
@@ -107,7 +107,7 @@ def test_batch_norm_is_over_all_ranks_or_each_rank_by_itself(rank_norm):
 def test_batch_norm_over_ranks_is_torchs(affine):
     """One rank, against torch: output, gradients, running statistics, and `eval`."""
     theirs = torch.nn.Sequential(torch.nn.BatchNorm2d(3, affine=affine)).double()
-    ours = torch.nn.Sequential(BatchNormOverRanks(torch.nn.BatchNorm2d(3, affine=affine), ALONE)).double()
+    ours = torch.nn.Sequential(SyncedBatchNorm(torch.nn.BatchNorm2d(3, affine=affine), SINGLE_PROCESS)).double()
     if affine:
         for network in (theirs, ours):
             torch.nn.init.constant_(network[0].weight, 1.5)
@@ -130,7 +130,7 @@ def far_rows():
 def far_normed(count):
     ranks, norm = ProcessGroup(), torch.nn.BatchNorm2d(3)
     rows = far_rows()[:count][ranks.share(count)].requires_grad_()
-    found = BatchNormOverRanks(norm, ranks)(rows)
+    found = SyncedBatchNorm(norm, ranks)(rows)
     found.pow(3).sum().backward()
     return found.detach(), rows.grad, norm.running_var
 
@@ -140,14 +140,14 @@ def test_batch_norm_over_ranks_loses_nothing_far_from_zero(count):
     rows, norm = far_rows()[:count].double().requires_grad_(), torch.nn.BatchNorm2d(3).double()
     found = norm(rows)
     found.pow(3).sum().backward()
-    answers = on_ranks(3, far_normed, count)
+    answers = run_in_processes(3, far_normed, count)
     for their, our in ((found, 0), (rows.grad, 1)):
         assert torch.allclose(torch.cat([answer[our] for answer in answers]).double(), their, rtol=1e-3, atol=1e-3)
     assert torch.allclose(answers[0][2].double(), norm.running_var, atol=1e-3)
 
 
 def fitted(folder, devices, resume=False, settings=SHORT):
-    return run.fit(recipe.load("digits", settings), digits(390), folder, resume=resume, device="cpu", devices=devices)
+    return runs.fit(recipe.load("digits", settings), digits(390), folder, resume=resume, device="cpu", devices=devices)
 
 
 @pytest.mark.slow
@@ -156,7 +156,7 @@ def test_a_run_of_two_processes_and_one_that_changes_their_number(tmp_path):
     alone, pair, changed = (RunFolder(tmp_path / name) for name in ("alone", "pair", "changed"))
     heard = Heard()
     fitted(alone, 1)
-    run.fit(recipe.load("digits", SHORT), digits(390), pair, device="cpu", devices=2, listener=heard)
+    runs.fit(recipe.load("digits", SHORT), digits(390), pair, device="cpu", devices=2, callback=heard)
     assert heard.steps == 24
     assert [record["epoch"] for record in read_epochs(pair.events)] == [1, 2, 3, 4]
     assert not pair.pixels.exists()
@@ -167,14 +167,14 @@ def test_a_run_of_two_processes_and_one_that_changes_their_number(tmp_path):
     fitted(changed, 1, resume=True)
     same = sum(one["cluster"] == two["cluster"] for one, two in zip(rows(changed), rows(pair), strict=True))
     assert same >= 0.95 * 390  # single precision, one epoch apart
-    in_memory = run.fit(recipe.load("digits", SHORT), digits(390), device="cpu", devices=2)
+    in_memory = runs.fit(recipe.load("digits", SHORT), digits(390), device="cpu", devices=2)
     assert in_memory.assigned.clusters.tolist() == [int(row["cluster"]) for row in rows(pair)]
 
 
-class Heard(Listener):
+class Heard(Callback):
     steps = 0
 
-    def stepped(self):
+    def on_step_end(self):
         self.steps += 1
 
 

@@ -8,13 +8,13 @@ from PIL import Image, ImageOps
 from scipy.stats import kstest
 from torchvision.transforms import RandomResizedCrop
 
-from connr import ConNR, recipe, run
-from connr.augment import Augment, geometry
-from connr.data import Room, Stored, open_for, open_images
+from connr import ConNR, recipe, runs
+from connr.data import FileRows, StoragePolicy, open_for, open_images
 from connr.data.stream import open_stream
 from connr.randomness import stream
 from connr.recipe.photograph import Photograph
 from connr.recipe.square import Square
+from connr.views import Augment, geometry
 
 SHAPES = [(300, 400), (333, 500), (640, 427), (240, 240), (900, 1600), (90, 70)]  # height, width
 SIZE, KEPT = 48, Photograph(Square(48, 3), 72)
@@ -189,15 +189,15 @@ def test_a_run_trains_on_whole_pictures_the_same_from_memory_and_from_a_file(pho
     for gib in (4, 0):
         r = recipe.load("photos", [*SETTINGS, f"data.resident_gib={gib}"], clusters=2)
         images = open_for(r, photos, cache=tmp_path / "cache")
-        assert isinstance(images.photographs, Stored) == (gib == 0)
+        assert isinstance(images.photographs, FileRows) == (gib == 0)
         assert images.photographs.shape == (13, 3 * 16 * 16 + 3 * 20 * 30 + 8)
-        found.append(run.fit(r, images, device="cpu").model)
+        found.append(runs.fit(r, images, device="cpu").model)
     weights = [list(model.representation.state_dict().values()) for model in found]
     assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
     again = open_for(r, photos, cache=tmp_path / "cache")  # not decoded anew
     assert again.photographs.path == images.photographs.path
     square = recipe.load("photos", [*SETTINGS, "data.stored=null"], clusters=2)
-    plain_run = run.fit(square, open_for(square, photos), device="cpu").model
+    plain_run = runs.fit(square, open_for(square, photos), device="cpu").model
     assert not torch.equal(next(iter(plain_run.representation.parameters())), weights[0][0])
 
 
@@ -237,4 +237,4 @@ def test_a_size_is_stored_that_files_can_give():
     assert recipe.load("photos", ["data.size=32"]).data.photograph == Photograph(Square(32, 3), 40)
     with pytest.raises(recipe.RecipeError, match=r"data\.stored"):
         recipe.load("photos", ["data.stored=3"])
-    assert Room().fits((100, Photograph(Square(32, 3), 40).length))
+    assert StoragePolicy().fits((100, Photograph(Square(32, 3), 40).length))

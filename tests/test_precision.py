@@ -8,13 +8,13 @@ import torch
 from conftest import COLOURED, TINY
 from safetensors.torch import load_file
 
-from connr import ConNR, export, recipe, run
+from connr import ConNR, export, recipe, runs
 from connr.data import ImageSet, open_images
+from connr.engine import checkpoint
 from connr.errors import InputError
-from connr.predict import assign
+from connr.inference import assign
 from connr.run_folder import RunFolder
 from connr.schema import read_epochs
-from connr.training import checkpoint
 
 DOUBLE = "train.precision=64-true"
 SHORT = (*TINY, "train.epochs=6", "train.group_from=0.5", "kmeans.restarts=3", DOUBLE)
@@ -50,7 +50,7 @@ def test_two_processes_end_where_one_does(tmp_path):
     """All of `run.fit`, six epochs of both stages, after which single precision gives most images another cluster."""
     alone, pair = RunFolder(tmp_path / "alone"), RunFolder(tmp_path / "pair")
     for folder, devices in ((alone, 1), (pair, 2)):
-        run.fit(recipe.load("digits", SHORT), digits(390), folder, device="cpu", devices=devices)
+        runs.fit(recipe.load("digits", SHORT), digits(390), folder, device="cpu", devices=devices)
     assert clusters(alone) == clusters(pair)
     one, two = weights(alone), weights(pair)
     assert {value.dtype for value in one.values()} == {torch.float64, torch.int64}  # the latter counts batches
@@ -71,11 +71,11 @@ def test_it_starts_from_the_weights_of_single_precision(tiny):
 
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
     whole, cut = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "cut")
-    run.fit(recipe.load("digits", SHORT), digits(390), whole, device="cpu")
+    runs.fit(recipe.load("digits", SHORT), digits(390), whole, device="cpu")
     shutil.copytree(whole.path, cut.path)
     for path in (*checkpoint.checkpoints(cut.checkpoints)[4:], cut.model, cut.assignments):
         path.unlink()
-    run.fit(recipe.load("digits", SHORT), digits(390), cut, resume=True, device="cpu")
+    runs.fit(recipe.load("digits", SHORT), digits(390), cut, resume=True, device="cpu")
     assert cut.model.read_bytes() == whole.model.read_bytes()
     assert cut.assignments.read_bytes() == whole.assignments.read_bytes()
 
@@ -90,11 +90,11 @@ def test_a_saved_model_predicts_what_the_fit_assigned(name, settings, coloured, 
     heads = {value.dtype for key, value in weights(folder).items() if not key.startswith("representation.0.")}
     assert heads == {torch.float64, torch.int64}
     assert ConNR.load(tmp_path / "run").predict(coloured).tolist() == labels
-    rows, _ = assign(*run.load_model(folder), str(coloured))
+    rows, _ = assign(*runs.load_model(folder), str(coloured))
     assert [cluster for part in rows for cluster in part.assigned.clusters.tolist()] == labels
     export.export(folder, "onnx", tmp_path / "model.onnx")  # compared with torch as it is written
     export.export(folder, "hub", tmp_path / "hub")
-    from connr.export.hub import HubModel
+    from connr.export.model_repository import HubModel
 
     pixels = open_images(coloured, model.recipe_.data.size, 3).images.permute(0, 2, 3, 1).contiguous()
     features, found, _ = HubModel.from_pretrained(tmp_path / "hub")(pixels)
@@ -105,4 +105,4 @@ def test_a_saved_model_predicts_what_the_fit_assigned(name, settings, coloured, 
 def test_a_device_without_double_precision_is_refused(tiny, few_digits, tmp_path, monkeypatch):
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
     with pytest.raises(InputError, match="64-true: the device mps has no double precision; use the device cpu"):
-        run.fit(recipe.load(tiny, [DOUBLE]), few_digits, RunFolder(tmp_path / "run"), device="mps")
+        runs.fit(recipe.load(tiny, [DOUBLE]), few_digits, RunFolder(tmp_path / "run"), device="mps")

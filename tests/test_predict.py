@@ -14,7 +14,7 @@ from PIL import Image
 from test_cli import connr, refused  # the command, and its refusals
 from typer.testing import CliRunner
 
-from connr import ConNR, predict, run
+from connr import ConNR, inference, runs
 from connr.cli import app
 from connr.data import stream
 from connr.data.stream import open_stream, split_paths
@@ -170,8 +170,8 @@ def test_a_stream_is_read_as_it_is_needed(coloured_run, coloured, monkeypatch):
             drawn += 1
             yield str(some[drawn % len(some)])
 
-    monkeypatch.setattr("connr.predict.rows.AT_A_TIME", 8)
-    rows, total = predict.assign(*run.load_model(RunFolder(coloured_run)), paths())
+    monkeypatch.setattr("connr.inference.rows.AT_A_TIME", 8)
+    rows, total = inference.assign(*runs.load_model(RunFolder(coloured_run)), paths())
     assert total is None
     for chunk in range(1, 5):
         names, assigned, skipped = next(rows)

@@ -5,10 +5,10 @@ import threading
 
 import pytest
 import torch
-from processes import RankFailed, on_ranks
+from processes import RankFailed, run_in_processes
 
+from connr.distributed import SINGLE_PROCESS, Communicator, ProcessGroup, launch
 from connr.errors import RankLost
-from connr.ranks import ALONE, ProcessGroup, Ranks, launch
 
 
 def told(total):
@@ -24,21 +24,21 @@ def told(total):
 @pytest.mark.parametrize(("count", "total"), [(1, 5), (2, 5), (4, 2)])
 def test_ranks_share_gather_and_sum(count, total):
     whole = torch.arange(total, dtype=torch.float32).view(-1, 1).repeat(1, 3)
-    everyone = on_ranks(count, told, total)
-    for at, (rank, size, share, (rows, flags, none), summed) in enumerate(everyone):
+    all_anchors = run_in_processes(count, told, total)
+    for at, (rank, size, share, (rows, flags, none), summed) in enumerate(all_anchors):
         assert (rank, size) == (at, count)
         assert share.stop - share.start in (total // count, -(-total // count))
         assert torch.equal(rows, whole)
         assert torch.equal(flags, whole[:, 0] > 1)
         assert none.shape == (0, 3)
-        assert torch.equal(summed, everyone[0][-1])
+        assert torch.equal(summed, all_anchors[0][-1])
         assert summed.tolist() == pytest.approx([sum(range(count)) + 0.1 * count] * 2)
 
 
 def test_shares_are_all_rows_once_in_order():
     for total in range(12):
         for count in range(1, 6):
-            ranks = Ranks()
+            ranks = Communicator()
             ranks.count, rows = count, []
             for ranks.rank in range(count):
                 rows += range(total)[ranks.share(total)]
@@ -47,9 +47,9 @@ def test_shares_are_all_rows_once_in_order():
 
 def test_alone_there_is_nothing_to_exchange():
     rows = torch.arange(6.0).view(3, 2)
-    assert ALONE.gather(rows) is rows
-    assert ALONE.sum(rows) is rows
-    assert ALONE.share(3) == slice(0, 3)
+    assert SINGLE_PROCESS.gather(rows) is rows
+    assert SINGLE_PROCESS.sum(rows) is rows
+    assert SINGLE_PROCESS.share(3) == slice(0, 3)
 
 
 def fails_on_the_last(how):
@@ -68,7 +68,7 @@ def fails_on_the_last(how):
 def test_the_helper_itself_neither_hangs_nor_hides_a_failure(how, says):
     """A helper that waited for the ranks that go on for ever would say that they gave no answer."""
     with pytest.raises(RankFailed, match=says):
-        on_ranks(2, fails_on_the_last, how, **({"timeout": 1} if how == "hangs" else {}))
+        run_in_processes(2, fails_on_the_last, how, **({"timeout": 1} if how == "hangs" else {}))
 
 
 def dies_on_the_last(ranks, _, number):
@@ -88,7 +88,7 @@ def dies_on_the_last(ranks, _, number):
 )
 def test_a_rank_that_a_signal_ended_is_named_with_a_trace_and_how_to_go_on(number, says, capfd):
     with pytest.raises(RankLost, match=says):
-        launch.on_ranks(2, "cpu", dies_on_the_last, (int(number),), print)
+        launch.run_in_processes(2, "cpu", dies_on_the_last, (int(number),), print)
     trace = capfd.readouterr().err
     if number == signal.SIGSEGV:
         assert "Fatal Python error: Segmentation fault" in trace

@@ -33,7 +33,13 @@ def test_cifar10_has_the_numbers_of_the_paper():
     assert (r.train.epochs, r.t0, r.train.batch_size, r.train.base_lr) == (1000, 800, 256, 0.05)
     assert r.train.warmup * r.train.epochs == 50
     assert r.group.neighbourhood.model_dump() == {"name": "contextual", "k": 10, "k1": 10, "k2": 2, "alpha": 2.0, "layers": 2}
-    assert r.group.anchors.model_dump() == {"name": "boundary", "fraction": 0.8, "final": 1.0, "until": 1.0, "sigma_too": True}
+    assert r.group.anchors.model_dump() == {
+        "name": "boundary",
+        "fraction": 0.8,
+        "final": 1.0,
+        "until": 1.0,
+        "inclusive_threshold": True,
+    }
     assert (r.framework.hidden, r.framework.out, r.framework.target_momentum) == (4096, 256, 0.996)
     assert (r.instance.lr_factors.encoder, r.instance.lr_factors.predictor) == (1, 10)
     assert (r.group.lr_factors.encoder, r.group.lr_factors.predictor) == (0.1, 0.1)
@@ -146,7 +152,7 @@ def test_a_recipe_laid_over_another_resets_nothing_that_it_does_not_state(tmp_pa
 def test_every_data_set_of_the_paper_has_the_numbers_of_the_released_program(name):
     released, plain = recipe.load(f"{name}-released"), recipe.load(name)
     assert (released.train.batch_size, released.train.base_lr, released.group.loss_scale) == (512, 0.05, 0.25)
-    assert (released.group.anchors.until, released.group.anchors.sigma_too) == (0.85, False)
+    assert (released.group.anchors.until, released.group.anchors.inclusive_threshold) == (0.85, False)
     assert released.group.neighbourhood == plain.group.neighbourhood
     assert released.group.crop_scale == plain.group.crop_scale == (0.45, 1)
     assert (released.augment, released.backbone, released.data) == (plain.augment, plain.backbone, plain.data)
@@ -157,7 +163,7 @@ def test_the_control_of_table_2_is_stage_2_but_for_neighbours_and_anchors():
     """Its views and learning rates, with each image its own neighbour and all of them anchors."""
     control = recipe.load("cifar10", ["group.neighbourhood.name=itself", "group.anchors.name=all"])
     plain = recipe.load("cifar10")
-    changed = {"neighbourhood": recipe.Itself(name="itself"), "anchors": recipe.Everyone(name="all")}
+    changed = {"neighbourhood": recipe.Itself(name="itself"), "anchors": recipe.AllAnchors(name="all")}
     assert control == plain.model_copy(update={"group": plain.group.model_copy(update=changed)})
     assert (control.t0, control.group.crop_scale, control.group.lr_factors.encoder) == (800, (0.45, 1), 0.1)
 

@@ -42,12 +42,12 @@ def test_a_sheet_is_a_png_of_grey_or_coloured_images():
 def run_through(terminal):
     out = io.StringIO()
     with ProgressBar(Console(file=out, force_terminal=terminal, width=120)) as bar:
-        bar.started(2, 3, 0, 1)
-        bar.estimated(7200.0)
+        bar.on_train_start(2, 3, 0, 1)
+        bar.on_time_estimate(7200.0)
         for epoch, record in ((1, {"stage": "instance"}), (2, {"stage": "group", "acc": 0.875})):
             for _ in range(3):
-                bar.stepped()
-            bar.finished_epoch({"epoch": epoch, "loss": -1.5, **record})
+                bar.on_step_end()
+            bar.on_epoch_end({"epoch": epoch, "loss": -1.5, **record})
     return out.getvalue()
 
 

@@ -11,10 +11,10 @@ import reports
 import torch
 from typer.testing import CliRunner
 
-from connr import metrics, run
+from connr import metrics, runs
 from connr.cli import app
 from connr.errors import InputError
-from connr.neighbourhoods import contextual
+from connr.neighbours import contextual
 from connr.report import near, page
 from connr.run_folder import RunFolder
 from connr.schema import Assignment, write_csv
@@ -66,7 +66,7 @@ def test_the_pictures_of_a_card_are_of_its_cluster(digits):
 
 def test_what_lies_near_what_is_told_of_all_images(digits, few_digits):
     tree, found = reports.tree(digits), {row["path"]: row for row in rows(digits)}
-    r, model = run.load_model(digits)
+    r, model = runs.load_model(digits)
     neighbours = contextual(model.transform(few_digits.images), 11, r.group.neighbourhood.k1, r.group.neighbourhood.k2)
     pictures = [e["attrs"] for e in tree.all("img") if "near" in e["within"]]
     names = [attrs["alt"].split(",")[0] for attrs in pictures]
@@ -110,7 +110,7 @@ def test_the_points_of_the_map_are_the_assignments(digits):
 
 
 def test_the_headline_and_the_table_have_the_scores_of_the_run(digits):
-    tree, scores = reports.tree(digits), run.evaluate(digits)
+    tree, scores = reports.tree(digits), runs.evaluate(digits)
     assert tree.all("h1")[0]["text"] == "400 images in 10 clusters"
     figures = [element["text"] for element in tree.all("dd")][:3]
     assert figures == [f"{scores[name]:.3f}" for name in ("acc", "nmi", "ari")]
@@ -128,9 +128,9 @@ def test_there_is_a_curve_for_each_number_of_the_epochs(digits):
     assert [label.split(" over ")[0] for label in drawn] == [
         "Loss", "Scores", "Cluster sizes", "Spread of the features", "Anchors kept"
     ]  # fmt: skip
-    last = run.history(digits)[-1]
+    last = runs.history(digits)[-1]
     assert drawn[0].endswith(f"to {last['loss']:.3f}".replace("-", "−"))
-    assert f"ACC from {run.history(digits)[1]['acc']:.3f} to {last['acc']:.3f}" in drawn[1]
+    assert f"ACC from {runs.history(digits)[1]['acc']:.3f} to {last['acc']:.3f}" in drawn[1]
     assert f"to {max(last['cluster_sizes'])}, median" in drawn[2]
     assert sum(e["text"] == "stage 2" for e in tree.all("text")) == 5
 
@@ -172,7 +172,7 @@ def test_a_run_without_warnings_says_so(digits, tmp_path):
     for at, row in enumerate(table):
         row["cluster"] = at % 10
     write_csv(folder.assignments, Assignment._fields, [row.values() for row in table])
-    assert page.cautions(page.read(folder)) == []
+    assert page.diagnostics(page.read(folder)) == []
 
 
 def test_unlabelled_images_have_agreement_instead_of_scores(digits, few_digits, tmp_path):
@@ -193,7 +193,7 @@ def test_an_unfinished_run_has_curves_and_says_so(digits, tmp_path):
     folder = copied(digits, tmp_path / "run")
     for path in (folder.model, folder.config, folder.assignments, folder.report):
         path.unlink()
-    folder.events.write_text("".join(json.dumps(record) + "\n" for record in run.history(folder)[:3]))
+    folder.events.write_text("".join(json.dumps(record) + "\n" for record in runs.history(folder)[:3]))
     done = CliRunner().invoke(app, ["report", str(folder.path)])
     assert done.exit_code == 0, done.output
     tree = reports.tree(folder)

@@ -15,12 +15,12 @@ from connr import metrics, recipe
 from connr.data import Skipped
 from connr.data.pixels import resized
 from connr.model import Assigned
-from connr.neighbourhoods import contextual, local
-from connr.report import beside, colours, contact, curves, near, thumbnails
-from connr.report.cautions import cautions
+from connr.neighbours import contextual, local
+from connr.report import baselines, colours, contact, curves, near, thumbnails
 from connr.report.confusion import confusion, worst
+from connr.report.diagnostics import diagnostics
 from connr.report.map import GRID, MOST_POINTS, coordinates, drawn
-from connr.report.reading import Account, Rows, shown
+from connr.report.reading import Rows, RunRecord, shown
 from connr.run_folder import RunFolder
 
 
@@ -219,17 +219,17 @@ def test_simple_methods_find_simple_clusters():
     images[:40, :, 12:20], images[40:, :, :, 12:20] = 255, 255
     noise = torch.randint(0, 40, images.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     truth = torch.arange(80) // 40
-    ours, pixels, edges = beside.compare((images // 2) + noise, 1 - truth, truth, n_clusters=2, seed=0)
+    ours, pixels, edges = baselines.compare((images // 2) + noise, 1 - truth, truth, n_clusters=2, seed=0)
     assert (ours.method, ours.agreement, ours.scores["acc"]) == ("ConNR", None, 1.0)
     for row in (pixels, edges):
         assert row.scores["acc"] == row.agreement["nmi"] == row.agreement["ari"] == 1.0
         assert row.seconds > 0
-    assert all(row.scores is None for row in beside.compare(images, truth, torch.full((80,), -1), 2, 0))
-    assert beside.compare(images[:2], truth[:2], truth[:2], n_clusters=3, seed=0) == []
+    assert all(row.scores is None for row in baselines.compare(images, truth, torch.full((80,), -1), 2, 0))
+    assert baselines.compare(images[:2], truth[:2], truth[:2], n_clusters=3, seed=0) == []
 
 
 def test_rows_that_are_all_the_same_are_clustered_without_a_warning():
-    assert beside.mixture(torch.ones(20, 4), 2, seed=0).shape == (20,)
+    assert baselines.mixture(torch.ones(20, 4), 2, seed=0).shape == (20,)
 
 
 # Curves
@@ -284,14 +284,14 @@ def test_colours_differ_and_are_seen_on_both_grounds(k):
 def account(clusters=None, k=4, records=(), skipped=()):
     found = rows(clusters) if clusters else None
     r = recipe.load("digits", clusters=k)
-    return Account(RunFolder("run"), r, list(records), list(skipped), found, "digits", "0")
+    return RunRecord(RunFolder("run"), r, list(records), list(skipped), found, "digits", "0")
 
 
 EVEN = [0, 1, 2, 3] * 25
 
 
 def test_a_good_run_has_no_warning():
-    assert cautions(account(EVEN, records=[{"epoch": 1, "feature_std": 0.9}])) == []
+    assert diagnostics(account(EVEN, records=[{"epoch": 1, "feature_std": 0.9}])) == []
 
 
 @pytest.mark.parametrize(
@@ -319,12 +319,12 @@ def test_a_good_run_has_no_warning():
     ],
 )
 def test_what_is_wrong_is_said(given, said):
-    assert [caution for caution in cautions(account(**given)) if caution.startswith(said)]
+    assert [caution for caution in diagnostics(account(**given)) if caution.startswith(said)]
 
 
 def test_a_warning_of_an_earlier_epoch_that_is_over_is_not_the_state():
     recovered = [{"epoch": 1, "feature_std": 0.01}, {"epoch": 2}, {"epoch": 3, "feature_std": 0.8}]
-    assert cautions(account(EVEN, records=recovered)) == []
+    assert diagnostics(account(EVEN, records=recovered)) == []
 
 
 def test_names_that_are_not_utf8_are_shown():

@@ -11,18 +11,18 @@ from PIL import Image
 from test_docs_run import read_by_typer
 from typer.testing import CliRunner
 
-from connr import experiment, recipe, run
+from connr import experiment, recipe, runs
 from connr.cli import app
 from connr.data import open_images
+from connr.engine import Callback
 from connr.errors import InputError
 from connr.reproduce import TABLES, cells, command, count, figures, plan, runner, speed, summary
 from connr.reproduce.runner import measure, reproduce
 from connr.reproduce.tables import CONTROL, WHOLE
 from connr.run_folder import RunFolder
-from connr.training import Listener
 
 
-class Ears(Listener):
+class Ears(Callback):
     def __enter__(self):
         return self
 
@@ -83,8 +83,8 @@ def test_a_table_runs_once_resumes_and_shares_stage_1(small_table, few_digits, t
     [("-byol", 0), ("-ln", 2), ("-cnaffn", 3), ("-ln-obd", 4), ("-ln-obd-pr", 5), ("-cnaffn-obd", 6), ("", 7)],
 )
 def test_the_rows_of_table_2_are_the_recipes_of_their_names(ending, row):
-    written, made = recipe.load(f"cifar10{ending}"), plan.recipe_of("cifar10", TABLES["table2"].rows[row], 0)
-    assert made.model_copy(update={"description": ""}) == written.model_copy(update={"description": ""})
+    written, built = recipe.load(f"cifar10{ending}"), plan.recipe_of("cifar10", TABLES["table2"].rows[row], 0)
+    assert built.model_copy(update={"description": ""}) == written.model_copy(update={"description": ""})
 
 
 @pytest.mark.parametrize("table", ["table1", "table2", "table4", "table5"])
@@ -158,7 +158,7 @@ def test_reproduce_shares_batches_between_processes(small_table, few_digits):
     shutil.rmtree(one[0].folder.path)
     both = reproduce(one, {"small": few_digits}, "cpu", lambda _: Ears(), devices=2)
     assert both.keys() == alone.keys()
-    assert [record["epoch"] for record in run.history(one[0].folder)] == [1, 2, 3, 4, 5]
+    assert [record["epoch"] for record in runs.history(one[0].folder)] == [1, 2, 3, 4, 5]
 
 
 def test_the_control_of_table_2_differs_from_the_whole_method_in_neighbourhood_and_anchors_only(tmp_path):
@@ -276,7 +276,7 @@ def test_a_page_names_the_data_without_their_place(data, shown):
 def test_moco_alone_on_the_digits_does_not_decline(tmp_path):
     """The baseline of table 4: at a temperature of 0.1 its accuracy falls from 0.96 at epoch 10 to 0.7 at the end."""
     r = recipe.load("digits-moco-connr", ["train.group_from=1"], seed=0)
-    fitted = run.fit(r, open_images("digits", 8, 1), RunFolder(tmp_path / "run"), device="cpu")
+    fitted = runs.fit(r, open_images("digits", 8, 1), RunFolder(tmp_path / "run"), device="cpu")
     curve = [record["acc"] for record in fitted.history if "acc" in record]
     assert len(curve) >= 5
     assert curve[-1] > 0.9

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from connr import recipe, run
-from connr.data import Room, Stored, batches, fetched, open_images, parts, resident
+from connr import recipe, runs
+from connr.data import FileRows, StoragePolicy, batches, fetched, open_images, parts, resident
 from connr.errors import InputError
 from connr.randomness import stream
 from connr.run_folder import RunFolder
@@ -28,7 +28,7 @@ def rows():
 @pytest.fixture
 def in_file(rows, tmp_path):
     (tmp_path / "rows").write_bytes(rows.numpy().tobytes())
-    return Stored(tmp_path / "rows", rows.shape)
+    return FileRows(tmp_path / "rows", rows.shape)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_rows_of_a_file_are_those_of_a_tensor(rows, in_file, which):
 def test_floats_in_a_file_and_rows_in_another_process(tmp_path):
     halves = torch.randn(9, 2, 5, generator=stream(0, "halves")).half()
     (tmp_path / "rows").write_bytes(halves.numpy().tobytes())
-    found = pickle.loads(pickle.dumps(Stored(tmp_path / "rows", halves.shape, torch.float16)))
+    found = pickle.loads(pickle.dumps(FileRows(tmp_path / "rows", halves.shape, torch.float16)))
     assert torch.equal(found[torch.tensor([4, 1])], halves[[4, 1]])
 
 
@@ -113,27 +113,27 @@ def test_pictures_without_room_are_decoded_into_the_cache_once(pictures, tmp_pat
     (pictures / "broken.png").write_text("no picture")
     cache = tmp_path / "cache"
     in_memory = open_images(pictures, 16, 3)
-    found = open_images(pictures, 16, 3, room=Room(0, cache))
-    assert isinstance(found.images, Stored)
+    found = open_images(pictures, 16, 3, storage=StoragePolicy(0, cache))
+    assert isinstance(found.images, FileRows)
     assert torch.equal(found.images[:], in_memory.images)
     assert (found.names, found.skipped, found.fingerprint()) == (in_memory.names, in_memory.skipped, in_memory.fingerprint())
     assert found.statistics() == in_memory.statistics()
 
     with monkeypatch.context() as patch:
         patch.setattr("connr.data.folder.read_picture", None)  # nothing is decoded again
-        again = open_images(pictures, 16, 3, room=Room(0, cache))
+        again = open_images(pictures, 16, 3, storage=StoragePolicy(0, cache))
     assert (again.names, again.skipped, again.fingerprint()) == (found.names, found.skipped, found.fingerprint())
 
     Image.fromarray(np.zeros((5, 5), dtype=np.uint8)).save(pictures / "00.png")  # replaced
-    changed = open_images(pictures, 16, 3, room=Room(0, cache))
+    changed = open_images(pictures, 16, 3, storage=StoragePolicy(0, cache))
     assert not changed.images[0].any()
-    assert open_images(pictures, 8, 3, room=Room(0, cache)).images.shape[2:] == (8, 8)
+    assert open_images(pictures, 8, 3, storage=StoragePolicy(0, cache)).images.shape[2:] == (8, 8)
 
 
 @pytest.mark.parametrize("harm", ["cut", "notes", "no notes"])
 def test_a_half_written_cache_is_written_again(pictures, tmp_path, harm):
     cache = tmp_path / "cache"
-    before = open_images(pictures, 16, 3, room=Room(0, cache))
+    before = open_images(pictures, 16, 3, storage=StoragePolicy(0, cache))
     (path,), (notes,) = cache.glob("*.rows"), cache.glob("*.json")
     if harm == "cut":
         path.write_bytes(path.read_bytes()[:-1])
@@ -141,21 +141,21 @@ def test_a_half_written_cache_is_written_again(pictures, tmp_path, harm):
         notes.write_text('{"names": ["00.p')
     else:
         notes.unlink()
-    assert open_images(pictures, 16, 3, room=Room(0, cache)).fingerprint() == before.fingerprint()
+    assert open_images(pictures, 16, 3, storage=StoragePolicy(0, cache)).fingerprint() == before.fingerprint()
 
 
 def test_two_processes_do_not_decode_into_one_cache(pictures, tmp_path):
-    from connr.data.room import claimed
+    from connr.data.storage import claimed
 
     with claimed(tmp_path / "cache"), pytest.raises(InputError, match="another process is decoding into"):
-        open_images(pictures, 16, 3, room=Room(0, tmp_path / "cache"))
+        open_images(pictures, 16, 3, storage=StoragePolicy(0, tmp_path / "cache"))
     (tmp_path / "cache" / ".x.rows.1.tmp").write_text("a killed one's")
-    open_images(pictures, 16, 3, room=Room(0, tmp_path / "cache"))
+    open_images(pictures, 16, 3, storage=StoragePolicy(0, tmp_path / "cache"))
     assert not list((tmp_path / "cache").glob(".*.tmp"))
 
 
 def test_without_a_run_folder_the_file_goes_with_its_images(pictures):
-    found = open_images([str(path) for path in sorted(pictures.glob("*.png"))], 8, 3, room=Room(0))
+    found = open_images([str(path) for path in sorted(pictures.glob("*.png"))], 8, 3, storage=StoragePolicy(0))
     path = found.images.path
     assert path.is_file()
     del found
@@ -168,9 +168,9 @@ def test_a_run_from_a_file_is_bit_for_bit_the_run_from_memory(pictures, tmp_path
     fitted = []
     for name, extra in (("memory", []), ("file", [NO_ROOM])):
         r, folder = recipe.load("photos", settings + extra, clusters=3), RunFolder(tmp_path / name)
-        images = open_images(pictures, 16, 3, room=Room(r.data.resident_gib, folder.cache))
-        assert isinstance(images.images, Stored) == (name == "file")
-        fitted.append(run.fit(r, images, folder, device="cpu"))
+        images = open_images(pictures, 16, 3, storage=StoragePolicy(r.data.resident_gib, folder.cache))
+        assert isinstance(images.images, FileRows) == (name == "file")
+        fitted.append(runs.fit(r, images, folder, device="cpu"))
     for one, other in pairwise(fitted):
         assert [record["loss"] for record in one.history] == [record["loss"] for record in other.history]
         assert torch.equal(one.assigned.clusters, other.assigned.clusters)

@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from connr import experiment, metrics, recipe, run
+from connr import experiment, metrics, recipe, runs
 from connr.data import ImageSet, Skipped, open_images
+from connr.engine import Callback, checkpoint, loop
 from connr.errors import Diverged, InputError
 from connr.run_folder import RunFolder
 from connr.schema import read_epochs
-from connr.training import Listener, checkpoint, loop
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def finished(tmp_path_factory, few_digits):
     from conftest import TINY
 
     folder = RunFolder(tmp_path_factory.mktemp("run") / "whole")
-    return folder, run.fit(recipe.load("digits", TINY), few_digits, folder)
+    return folder, runs.fit(recipe.load("digits", TINY), few_digits, folder)
 
 
 def weights(fitted):
@@ -52,23 +52,23 @@ def test_training_learns_something(finished):
 
 def test_a_run_repeats_bit_for_bit(finished, few_digits, tiny):
     torch.manual_seed(12345)  # what the caller's generators hold is nothing to us
-    again = run.fit(tiny, few_digits)
+    again = runs.fit(tiny, few_digits)
     assert same_weights(finished[1], again)
     assert torch.equal(finished[1].assigned.clusters, again.assigned.clusters)
     assert torch.equal(finished[1].assigned.distances, again.assigned.distances)
 
 
 def test_another_seed_is_another_run(finished, few_digits, tiny):
-    other = run.fit(tiny.model_copy(update={"seed": 1}), few_digits)
+    other = runs.fit(tiny.model_copy(update={"seed": 1}), few_digits)
     assert not same_weights(finished[1], other)
 
 
 def test_labels_reach_nothing_but_the_metrics(finished, few_digits, tiny):
     shuffled = few_digits.labels[torch.randperm(400, generator=torch.Generator().manual_seed(0))]
-    permuted = run.fit(tiny, replace(few_digits, labels=shuffled))
+    permuted = runs.fit(tiny, replace(few_digits, labels=shuffled))
     assert torch.equal(finished[1].assigned.clusters, permuted.assigned.clusters)
     assert permuted.history[-1]["acc"] != finished[1].history[-1]["acc"]
-    unlabelled = run.fit(tiny, replace(few_digits, labels=torch.full((400,), -1)))
+    unlabelled = runs.fit(tiny, replace(few_digits, labels=torch.full((400,), -1)))
     assert torch.equal(finished[1].assigned.clusters, unlabelled.assigned.clusters)
     assert "acc" not in unlabelled.history[-1]
 
@@ -84,7 +84,7 @@ def test_resuming_from_any_epoch_ends_in_the_same_place(finished, few_digits, ti
         path.unlink()
     with open(cut.events, "a", encoding="utf-8") as file:
         file.write('{"epoch": 6, "cut o')  # the line that was being written
-    resumed = run.fit(tiny, few_digits, cut, resume=True)
+    resumed = runs.fit(tiny, few_digits, cut, resume=True)
     assert same_weights(fitted, resumed)
     assert cut.assignments.read_bytes() == whole.assignments.read_bytes()
     timeless = [[{k: v for k, v in record.items() if k != "seconds"} for record in f.history] for f in (fitted, resumed)]
@@ -96,7 +96,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_anew(finished, few_digi
     folder = RunFolder(tmp_path / "early")
     with folder.claimed(tiny.to_yaml(), resume=False):
         pass
-    resumed = run.fit(tiny, few_digits, folder, resume=True)
+    resumed = runs.fit(tiny, few_digits, folder, resume=True)
     assert same_weights(finished[1], resumed)
 
 
@@ -104,8 +104,8 @@ def test_another_stage_2_starts_from_the_end_of_stage_1(finished, few_digits, ti
     """BYOL alone, gone on with from the run's end of stage 1, is BYOL alone from scratch."""
     folder, _ = finished
     alone = recipe.check({**tiny.model_dump(), "train": {**tiny.train.model_dump(), "group_from": 1.0}})
-    scratch = run.fit(alone, few_digits)
-    shared = run.fit(alone, few_digits, start_from=checkpoint.after(folder.checkpoints, tiny.t0))
+    scratch = runs.fit(alone, few_digits)
+    shared = runs.fit(alone, few_digits, start_from=checkpoint.after(folder.checkpoints, tiny.t0))
     assert same_weights(scratch, shared)
     assert {record["stage"] for record in scratch.history} == {"instance"}
 
@@ -113,14 +113,14 @@ def test_another_stage_2_starts_from_the_end_of_stage_1(finished, few_digits, ti
 def test_only_the_latest_checkpoints_and_the_end_of_stage_1_are_kept(few_digits, tiny, tmp_path):
     r = recipe.check({**tiny.model_dump(), "train": {**tiny.train.model_dump(), "keep_checkpoints": 1}})
     folder = RunFolder(tmp_path / "run")
-    run.fit(r, few_digits, folder)
+    runs.fit(r, few_digits, folder)
     assert [path.stem for path in checkpoint.checkpoints(folder.checkpoints)] == ["epoch-00003", "epoch-00005"]
     assert not list(folder.path.rglob("*.tmp"))
 
 
 def test_all_from_stage_2_on(few_digits, tiny):
     r = recipe.check({**tiny.model_dump(), "train": {**tiny.train.model_dump(), "group_from": 0.0}})
-    assert {record["stage"] for record in run.fit(r, few_digits).history} == {"group"}
+    assert {record["stage"] for record in runs.fit(r, few_digits).history} == {"group"}
 
 
 def test_assignments_have_a_row_per_image_that_the_model_repeats(finished, few_digits):
@@ -130,57 +130,57 @@ def test_assignments_have_a_row_per_image_that_the_model_repeats(finished, few_d
     assert list(rows[0]) == ["path", "cluster", "distance", "boundary_ratio", "label"]
     assert [row["path"] for row in rows] == few_digits.names
     assert [int(row["label"]) for row in rows] == few_digits.labels.tolist()
-    r, model = run.load_model(folder)
+    r, model = runs.load_model(folder)
     assert r == fitted.recipe
     again = model.assign(few_digits.images)
     assert [int(row["cluster"]) for row in rows] == again.clusters.tolist()
     assert [float(row["distance"]) for row in rows] == pytest.approx(again.distances.tolist(), abs=1e-6)
     assert [float(row["boundary_ratio"]) for row in rows] == pytest.approx(again.ratios.tolist(), abs=1e-6)
-    assert run.evaluate(folder) == metrics.scores(few_digits.labels, again.clusters)
+    assert runs.evaluate(folder) == metrics.scores(few_digits.labels, again.clusters)
 
 
 def test_a_small_folder_shrinks_the_batch(pictures):
     r = recipe.load("photos", ["group.neighbourhood.k1=20"], clusters=3)
     images = open_images(pictures, 32, 3)
-    assert run.fitted_to(r, len(images)).train.batch_size == 24
+    assert runs.clamp_to_data(r, len(images)).train.batch_size == 24
 
 
 def test_names_that_are_not_utf8_come_through(few_digits, tiny, tmp_path):
     odd = os.fsdecode(b"caf\xe9.png")
     images = replace(few_digits, names=[odd, *few_digits.names[1:]], skipped=[Skipped(odd, "broken")])
     folder = RunFolder(tmp_path / "run")
-    run.fit(tiny, images, folder)
+    runs.fit(tiny, images, folder)
     assert b"caf\xe9.png," in folder.assignments.read_bytes()
     assert b"caf\xe9.png," in folder.skipped.read_bytes()
-    assert run.evaluate(folder)["n"] == 400
+    assert runs.evaluate(folder)["n"] == 400
 
 
 def test_recipes_that_do_not_fit_the_images_are_refused(few_digits, tiny):
     with pytest.raises(InputError, match="clusters=401 is more than the 400 images"):
-        run.fit(tiny.model_copy(update={"clusters": 401}), few_digits)
+        runs.fit(tiny.model_copy(update={"clusters": 401}), few_digits)
     with pytest.raises(InputError, match="add --clusters K"):
-        run.fit(tiny.model_copy(update={"clusters": None}), few_digits)
+        runs.fit(tiny.model_copy(update={"clusters": None}), few_digits)
     eight = ImageSet(few_digits.images[:8], few_digits.names[:8], few_digits.labels[:8])
     with pytest.raises(InputError, match=r"group.neighbourhood.k1=10 should be at most train.batch_size=8"):
-        run.fit(tiny.model_copy(update={"clusters": 3}), eight)
-    with pytest.raises(InputError, match="device 'tpu' is not to be had; this machine has: auto, cpu"):
-        run.fit(tiny, few_digits, device="tpu")
+        runs.fit(tiny.model_copy(update={"clusters": 3}), eight)
+    with pytest.raises(InputError, match="device 'tpu' is not available; this machine has: auto, cpu"):
+        runs.fit(tiny, few_digits, device="tpu")
 
 
 def test_folders_that_are_taken_are_refused(finished, few_digits, tiny, tmp_path):
     folder, _ = finished
     with pytest.raises(InputError, match="holds a run already; add --resume"):
-        run.fit(tiny, few_digits, folder)
+        runs.fit(tiny, few_digits, folder)
     with pytest.raises(InputError, match=r"another recipe; omit what changes it(.|\n)*  - seed: 0\n  \+ seed: 1"):
-        run.fit(tiny.model_copy(update={"seed": 1}), few_digits, folder, resume=True)
+        runs.fit(tiny.model_copy(update={"seed": 1}), few_digits, folder, resume=True)
     with pytest.raises(InputError, match="holds no run to resume"):
-        run.fit(tiny, few_digits, RunFolder(tmp_path / "none"), resume=True)
+        runs.fit(tiny, few_digits, RunFolder(tmp_path / "none"), resume=True)
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "dear.txt").touch()
     with pytest.raises(InputError, match="not empty and holds no run"):
-        run.fit(tiny, few_digits, RunFolder(tmp_path / "letters"))
+        runs.fit(tiny, few_digits, RunFolder(tmp_path / "letters"))
     with pytest.raises(InputError, match="is a file"):
-        run.fit(tiny, few_digits, RunFolder(tmp_path / "letters" / "dear.txt"))
+        runs.fit(tiny, few_digits, RunFolder(tmp_path / "letters" / "dear.txt"))
 
 
 def test_broken_checkpoints_are_refused_by_name(finished, few_digits, tiny, tmp_path):
@@ -190,13 +190,13 @@ def test_broken_checkpoints_are_refused_by_name(finished, few_digits, tiny, tmp_
     last = checkpoint.checkpoints(cut.checkpoints)[-1]
     last.write_bytes(last.read_bytes()[:1000])
     with pytest.raises(InputError, match=r"epoch-00005.safetensors cannot be read: .*; remove it"):
-        run.fit(tiny, few_digits, cut, resume=True)
+        runs.fit(tiny, few_digits, cut, resume=True)
     save_file({"a": torch.zeros(1)}, last)
     with pytest.raises(InputError, match="has format None, should be connr-checkpoint-2"):
-        run.fit(tiny, few_digits, cut, resume=True)
+        runs.fit(tiny, few_digits, cut, resume=True)
     wider = recipe.check({**tiny.model_dump(), "backbone": {"name": "small", "width": 16}})
     with pytest.raises(InputError, match="is of another network"):
-        run.fit(wider, few_digits, start_from=checkpoint.after(whole.checkpoints, 3))
+        runs.fit(wider, few_digits, start_from=checkpoint.after(whole.checkpoints, 3))
 
 
 def test_a_run_goes_on_with_the_same_images_only(finished, few_digits, tiny, tmp_path):
@@ -207,67 +207,67 @@ def test_a_run_goes_on_with_the_same_images_only(finished, few_digits, tiny, tmp
     renamed = replace(few_digits, names=["x", *few_digits.names[1:]])
     for other in (fewer, swapped, renamed):
         with pytest.raises(InputError, match="is of a run on other images"):
-            run.fit(tiny, other, whole, resume=True)
-    assert run.evaluate(whole) == metrics.scores(few_digits.labels, fitted.assigned.clusters)
+            runs.fit(tiny, other, whole, resume=True)
+    assert runs.evaluate(whole) == metrics.scores(few_digits.labels, fitted.assigned.clusters)
     shutil.copytree(whole.path, tmp_path / "copy")
     unlabelled = replace(few_digits, labels=torch.full((400,), -1))
     assert torch.equal(
-        run.fit(tiny, unlabelled, RunFolder(tmp_path / "copy"), resume=True).assigned.clusters, fitted.assigned.clusters
+        runs.fit(tiny, unlabelled, RunFolder(tmp_path / "copy"), resume=True).assigned.clusters, fitted.assigned.clusters
     )
 
 
 def test_a_diverging_run_stops_and_says_so(few_digits, tiny):
     r = recipe.check({**tiny.model_dump(), "train": {**tiny.train.model_dump(), "base_lr": 1e6}})
     with pytest.raises(Diverged, match=r"the loss became .* in step \d of epoch \d; try a lower train.base_lr than 1e\+06"):
-        run.fit(r, few_digits)
+        runs.fit(r, few_digits)
 
 
 def test_broken_models_are_refused(finished, tmp_path):
     whole, _ = finished
     with pytest.raises(InputError, match="holds no run"):
-        run.load_model(RunFolder(tmp_path))
+        runs.load_model(RunFolder(tmp_path))
     broken = RunFolder(tmp_path / "broken")
     shutil.copytree(whole.path, broken.path)
     tensors = load_file(broken.model)
     save_file({name: value for name, value in tensors.items() if name != "centroids"}, broken.model)
     with pytest.raises(InputError, match="cannot be read"):
-        run.load_model(broken)
+        runs.load_model(broken)
     broken.config.write_text("{")
     with pytest.raises(InputError, match="cannot be read"):
-        run.load_model(broken)
+        runs.load_model(broken)
     broken.config.unlink()
     with pytest.raises(InputError, match="unfinished run; finish it with --resume"):
-        run.load_model(broken)
+        runs.load_model(broken)
 
 
 def test_the_callers_generators_are_left_alone(few_digits, tiny):
     before = torch.get_rng_state()
-    run.fit(tiny, few_digits)
+    runs.fit(tiny, few_digits)
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_mixed_precision_keeps_neighbours_and_losses_in_single(few_digits, tiny):
     r = recipe.check({**tiny.model_dump(), "train": {**tiny.train.model_dump(), "precision": "bf16-mixed"}})
-    fitted = run.fit(r, few_digits)
+    fitted = runs.fit(r, few_digits)
     assert fitted.model.centroids.dtype == torch.float32
     assert fitted.history[-1]["loss"] < fitted.history[0]["loss"] - 0.2
 
 
 def test_the_listener_hears_every_step_and_an_estimate(few_digits, tiny):
-    class Ears(Listener):
+    class Ears(Callback):
         steps, estimates, epochs = 0, [], []
 
-        def stepped(self):
+        def on_step_end(self):
             self.steps += 1
 
-        def estimated(self, seconds):
+        def on_time_estimate(self, seconds):
             self.estimates.append(seconds)
 
-        def finished_epoch(self, record):
+        def on_epoch_end(self, record):
             self.epochs.append(record["epoch"])
 
     ears = Ears()
-    run.fit(tiny, few_digits, listener=ears)
+    runs.fit(tiny, few_digits, callback=ears)
     assert ears.steps == 5 * (400 // 64)
     assert ears.epochs == [1, 2, 3, 4, 5]
     assert len(ears.estimates) == 1
@@ -292,7 +292,7 @@ def test_each_recipe_takes_a_step_of_both_stages_on_images_of_its_size(name):
     else:
         pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
     made_up = ImageSet(pixels, [str(i) for i in range(b)], torch.full((b,), -1))
-    history = run.fit(r, made_up).history
+    history = runs.fit(r, made_up).history
     assert [record["stage"] for record in history] == ["instance", "instance" if alone else "group"]
     assert all(torch.tensor(record["loss"]).isfinite() for record in history)
 
@@ -335,7 +335,7 @@ def test_the_optimiser_is_given_each_stages_rates(few_digits, tiny, monkeypatch)
         "step",
         lambda self, *a, **k: (seen.append([g["lr"] for g in self.param_groups]), step(self, *a, **k))[1],
     )
-    history = run.fit(r, few_digits).history
+    history = runs.fit(r, few_digits).history
     assert len(seen) == 5 * 6
     warmup, base = round(0.05 * 5 * 6), 0.8 * 64 / 256
     for at, (encoder, predictor) in enumerate(seen):
@@ -354,7 +354,7 @@ def test_views_are_written_over_those_of_the_step_before(few_digits, tiny, monke
         return update(framework, optimizer, views, *others, **named)
 
     monkeypatch.setattr(loop, "update", watched)
-    run.fit(tiny, few_digits)
+    runs.fit(tiny, few_digits)
     assert len(seen) == 5 * 6
     assert len(set(seen)) == 1
 
@@ -364,7 +364,7 @@ def test_every_framework_resumes_to_the_same_place(few_digits, tiny, tmp_path, n
     small = {"simsiam": {"hidden": 32, "out": 16, "bottleneck": 8}, "moco": {"hidden": 32, "out": 16, "queue": 256}}[name]
     r = recipe.check({**tiny.model_dump(), "framework": {"name": name, **small}})
     folder = RunFolder(tmp_path / "run")
-    whole = run.fit(r, few_digits, folder)
+    whole = runs.fit(r, few_digits, folder)
     for path in checkpoint.checkpoints(folder.checkpoints)[2:]:
         path.unlink()
-    assert same_weights(whole, run.fit(r, few_digits, folder, resume=True))
+    assert same_weights(whole, runs.fit(r, few_digits, folder, resume=True))

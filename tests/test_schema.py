@@ -14,15 +14,15 @@ import torch
 from conftest import COLOURED
 from typer.testing import CliRunner
 
-from connr import backbones, recipe, run, schema
+from connr import networks, recipe, runs, schema
 from connr.cli import app
 from connr.data import cifar, open_images
-from connr.data.features import open_features
-from connr.data.named import Broken
+from connr.data.feature_rows import open_features
+from connr.data.named import BrokenDataset
+from connr.engine import checkpoint
 from connr.errors import InputError
 from connr.report import page
 from connr.run_folder import RunFolder
-from connr.training import checkpoint
 
 DEEP = "[" * 20_000 + "]" * 20_000
 
@@ -91,7 +91,7 @@ def edited(path, key, value):
 def test_a_changed_config_is_refused(folder, coloured, key, value, message):
     edited(folder.config, key, value)
     with pytest.raises(InputError, match=message):
-        run.load_model(folder, "cpu")
+        runs.load_model(folder, "cpu")
     refused("predict", folder.path, coloured)
 
 
@@ -103,13 +103,13 @@ def test_what_is_no_config_is_refused(folder, coloured, text):
     for words in (("predict", folder.path, coloured), ("sort", folder.path, "sorted"), ("report", folder.path)):
         assert "config.json cannot be read" in refused(*words)
     with pytest.raises(InputError, match="is no finished run"):
-        backbones.expects(f"run:{folder.path}")
+        networks.expects(f"run:{folder.path}")
 
 
 def test_a_config_is_not_endless(folder):
     folder.config.write_bytes(b" " * (2**24 + 1))
     with pytest.raises(InputError, match="larger than 16,777,216 bytes"):
-        run.load_model(folder, "cpu")
+        runs.load_model(folder, "cpu")
 
 
 @pytest.mark.parametrize("name", ["config", "model", "assignments", "skipped", "events"])
@@ -120,9 +120,9 @@ def test_a_device_is_no_file_of_a_run(folder, name):
     path.symlink_to("/dev/zero")
     with pytest.raises(InputError, match="not a regular file"):
         {
-            "config": lambda: run.load_model(folder, "cpu"),
-            "model": lambda: run.load_model(folder, "cpu"),
-            "assignments": lambda: run.evaluate(folder),
+            "config": lambda: runs.load_model(folder, "cpu"),
+            "model": lambda: runs.load_model(folder, "cpu"),
+            "assignments": lambda: runs.evaluate(folder),
             "skipped": lambda: page.read(folder),
             "events": lambda: page.read(folder),
         }[name]()
@@ -161,7 +161,7 @@ WEIGHT, WEIGHT_THERE = "representation.1.0.weight", "framework.online.1.0.weight
 def test_changed_tensors_are_refused(folder, coloured, name, change, message):
     retensored(folder.model, name, change)
     with pytest.raises(InputError, match=message):
-        run.load_model(folder, "cpu")
+        runs.load_model(folder, "cpu")
     refused("predict", folder.path, coloured)
 
 
@@ -243,7 +243,7 @@ def test_changed_events_are_refused(folder, line, message):
     with open(folder.events, "a", encoding="utf-8") as file:
         file.write(line + "\n")
     with pytest.raises(InputError, match=f"line 3, .*{message}"):
-        run.history(folder)
+        runs.history(folder)
     refused("report", folder.path)
 
 
@@ -329,10 +329,10 @@ def test_changed_tensors_of_a_checkpoint_are_refused(folder, coloured, name, cha
 def test_a_changed_config_of_timm_is_refused(tmp_path, content, message):
     (tmp_path / "config.json").write_text(json.dumps(content))
     if message is None:  # as if there was none
-        assert backbones.expects(f"hub:{tmp_path}").size == 224
+        assert networks.expects(f"hub:{tmp_path}").size == 224
         return
     with pytest.raises(InputError, match=f"not as timm writes it: {message}|not as timm writes it: .*{message}"):
-        backbones.expects(f"hub:{tmp_path}")
+        networks.expects(f"hub:{tmp_path}")
 
 
 def test_a_section_that_is_there_twice_is_refused(tmp_path):
@@ -450,7 +450,7 @@ def test_labels_of_cifar_are_classes(tmp_path, label):
         content = {"data": np.zeros((2, 3072), np.uint8), "labels": [0, label if file == files[1] else 1]}
         (tmp_path / folder / file).write_bytes(pickle.dumps(content, protocol=2))
     (tmp_path / folder / meta).write_bytes(pickle.dumps({"label_names": ["a", "b"]}, protocol=2))
-    with pytest.raises(Broken, match="data_batch_2 holds no images with labels"):
+    with pytest.raises(BrokenDataset, match="data_batch_2 holds no images with labels"):
         cifar.read("cifar10", tmp_path)
 
 

@@ -14,11 +14,11 @@ from PIL import EpsImagePlugin, Image, UnidentifiedImageError
 from processes import HANGS
 
 import connr
-from connr import ConNR, recipe, run
+from connr import ConNR, recipe, runs
 from connr.data import open_images
-from connr.data.ahead import quiet_pillow
 from connr.data.folder import pictures, read_picture, read_pictures
 from connr.data.formats import endings, not_read, open_picture
+from connr.data.prefetch import quiet_pillow
 from connr.data.stream import open_stream
 from connr.errors import InputError
 from connr.export.card import model_card
@@ -185,7 +185,7 @@ def test_assignments_that_a_spreadsheet_has_saved_are_read(coloured_run, tmp_pat
     """With a byte order mark in front."""
     folder = RunFolder(tmp_path)
     folder.assignments.write_bytes(b"\xef\xbb\xbf" + (coloured_run / "assignments.csv").read_bytes())
-    assert run.read_assignments(folder) == run.read_assignments(RunFolder(coloured_run))
+    assert runs.read_assignments(folder) == runs.read_assignments(RunFolder(coloured_run))
 
 
 @pytest.mark.parametrize("ending", ["png", "bmp", "tif", "ppm", "tga", "pcx"])

@@ -22,13 +22,13 @@ from PIL import Image
 from processes import HANGS
 from safetensors.torch import load_file, save_file
 
-from connr import recipe, run, stops
+from connr import recipe, runs, stops
 from connr.data import open_images
+from connr.distributed import SINGLE_PROCESS
+from connr.engine import Callback, checkpoint, clustering, health, loop
 from connr.errors import Diverged, InputError, NotWritten, Stopped
-from connr.ranks import ALONE
 from connr.run_folder import RunFolder
 from connr.schema import read_epochs
-from connr.training import Listener, checkpoint, clustering, health, loop
 
 SETTINGS = [*TINY, "kmeans.restarts=2"]
 
@@ -42,7 +42,7 @@ def digits():
 def peace(tmp_path_factory, digits):
     """A run of 5 epochs of 28 steps that nothing befell."""
     folder = RunFolder(tmp_path_factory.mktemp("peace") / "run")
-    run.fit(recipe.load("digits", SETTINGS), digits, folder, device="cpu")
+    runs.fit(recipe.load("digits", SETTINGS), digits, folder, device="cpu")
     return folder
 
 
@@ -51,7 +51,7 @@ def same(one, two):
 
 
 def going_on(folder, digits, **named):
-    return run.fit(recipe.load("digits", SETTINGS), digits, folder, resume=folder.holds_a_run(), device="cpu", **named)
+    return runs.fit(recipe.load("digits", SETTINGS), digits, folder, resume=folder.holds_a_run(), device="cpu", **named)
 
 
 @pytest.mark.parametrize(
@@ -67,13 +67,13 @@ def test_a_killed_run_goes_on_to_the_same_end(peace, digits, tmp_path, instant):
     assert not list(folder.path.rglob("*.tmp"))
 
 
-class After(Listener):
+class After(Callback):
     """Sends this process a signal after so many steps."""
 
     def __init__(self, steps, number):
         self.left, self.number = steps, number
 
-    def stepped(self):
+    def on_step_end(self):
         self.left -= 1
         if self.left == 0:
             signal.raise_signal(self.number)
@@ -85,12 +85,12 @@ class After(Listener):
 def test_a_signal_finishes_the_step_and_saves(peace, digits, tmp_path, number, steps, epoch, step):
     folder, before = RunFolder(tmp_path / "run"), signal.getsignal(number)
     with pytest.raises(Stopped) as stop:
-        going_on(folder, digits, listener=After(steps, number))
+        going_on(folder, digits, callback=After(steps, number))
     assert stop.value.number == number
     assert signal.getsignal(number) == before
     assert checkpoint.checkpoints(folder.checkpoints)[-1] == checkpoint.at(folder.checkpoints, epoch, step)
     heard = Counting()
-    going_on(folder, digits, listener=heard)
+    going_on(folder, digits, callback=heard)
     assert heard.steps == 5 * 28 - steps
     assert same(folder, peace)
     timeless = [[{**record, "seconds": 0} for record in read_epochs(each.events)] for each in (folder, peace)]
@@ -98,10 +98,10 @@ def test_a_signal_finishes_the_step_and_saves(peace, digits, tmp_path, number, s
     assert all(checkpoint.position(path)[1] == 0 for path in checkpoint.checkpoints(folder.checkpoints))
 
 
-class Counting(Listener):
+class Counting(Callback):
     steps = 0
 
-    def stepped(self):
+    def on_step_end(self):
         self.steps += 1
 
 
@@ -129,7 +129,7 @@ def ctrl_c():
 @pytest.mark.usefixtures("ctrl_c")
 def test_without_a_folder_ctrl_c_is_what_it_always_was(digits):
     with pytest.raises(KeyboardInterrupt):
-        run.fit(recipe.load("digits", SETTINGS), digits, listener=After(3, signal.SIGINT), device="cpu")
+        runs.fit(recipe.load("digits", SETTINGS), digits, callback=After(3, signal.SIGINT), device="cpu")
 
 
 def command(*arguments, **named):
@@ -214,7 +214,7 @@ def test_a_full_disk_is_named_and_the_last_checkpoint_whole(peace, digits, tmp_p
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", save)
-        with pytest.raises(NotWritten, match=r"File too large; all up to epoch-00002.safetensors is safe. Mend that"):
+        with pytest.raises(NotWritten, match=r"File too large; all up to epoch-00002.safetensors is safe. Fix it"):
             going_on(folder, digits)
     assert not list(folder.path.rglob("*.tmp"))
     going_on(folder, digits)
@@ -224,12 +224,12 @@ def test_a_full_disk_is_named_and_the_last_checkpoint_whole(peace, digits, tmp_p
 def test_a_folder_that_goes_away_is_named(digits, tmp_path):
     folder = RunFolder(tmp_path / "run")
 
-    class Vandal(Listener):
-        def finished_epoch(self, _):
+    class Vandal(Callback):
+        def on_epoch_end(self, _):
             shutil.rmtree(folder.path)
 
     with pytest.raises(NotWritten, match=r"events.jsonl cannot be written: No such file .*; there is no checkpoint yet"):
-        going_on(folder, digits, listener=Vandal())
+        going_on(folder, digits, callback=Vandal())
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_any_work(digits, tmp_path, monkeypatch):
@@ -238,7 +238,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_any_work(digits, tmp_
 
     monkeypatch.setattr("pathlib.Path.mkdir", mkdir)  # root may write anywhere
     with pytest.raises(InputError, match=r"run cannot be written to: Read-only file system; choose another --out"):
-        run.fit(recipe.load("digits", SETTINGS), digits, RunFolder(tmp_path / "run"), device="cpu")
+        runs.fit(recipe.load("digits", SETTINGS), digits, RunFolder(tmp_path / "run"), device="cpu")
 
 
 def test_checkpoints_that_were_tampered_with_are_refused(peace, digits, tmp_path):
@@ -279,7 +279,7 @@ def test_another_recipe_is_shown_and_a_comment_in_it_is_none(peace, digits, tmp_
     shutil.copytree(peace.path, folder.path)
     folder.recipe.write_text("# what I tried first\n" + folder.recipe.read_text())
     with pytest.raises(InputError, match=r"another recipe; omit what changes it(.|\n)*  - seed: 0\n  \+ seed: 7"):
-        run.fit(recipe.load("digits", SETTINGS, seed=7), digits, folder, resume=True, device="cpu")
+        runs.fit(recipe.load("digits", SETTINGS, seed=7), digits, folder, resume=True, device="cpu")
     assert going_on(folder, digits)
 
 
@@ -300,8 +300,8 @@ def test_a_gradient_that_is_not_finite_is_told_by_step_and_not_saved(digits, tmp
 def test_collapse_and_lopsided_clusters_are_told():
     rows = torch.randn(100, 8, generator=torch.Generator().manual_seed(0))
     tight, wide = (torch.nn.functional.normalize(rows * width + 1, dim=1) for width in (1e-3, 100))
-    std = clustering.spread(tight, 100, ALONE)
-    assert std < health.COLLAPSED < clustering.spread(wide, 100, ALONE) < 1.1
+    std = clustering.spread(tight, 100, SINGLE_PROCESS)
+    assert std < health.COLLAPSED < clustering.spread(wide, 100, SINGLE_PROCESS) < 1.1
     clusters = clustering.Clusters(torch.zeros(3, 8), torch.tensor([0] * 99 + [1]), 0.0)
     assert [said.split()[0] for said in health.warnings(clusters, std)] == ["the", "99.0%", "1"]
     assert health.warnings(clusters._replace(assignments=torch.arange(99) % 3), 0.9) == []
@@ -319,7 +319,7 @@ def test_weights_that_are_no_numbers_at_the_end_of_an_epoch_are_told(digits, tmp
     huge = ["train.base_lr=1e30", "train.batch_size=1797", "train.epochs=2", "train.warmup=0", "train.group_from=0.5"]
     folder = RunFolder(tmp_path / "run")
     with pytest.raises(Diverged, match=r"not finite .*; try a lower train.base_lr than 1e\+30|the loss became"):
-        run.fit(recipe.load("digits", huge), digits, folder, device="cpu")
+        runs.fit(recipe.load("digits", huge), digits, folder, device="cpu")
     assert not checkpoint.checkpoints(folder.checkpoints)
 
 
@@ -344,7 +344,7 @@ def test_events_that_no_run_wrote_are_refused(peace, digits, tmp_path, line):
 
 def test_a_name_that_is_not_utf8_is_refused_before_any_work(digits, tmp_path):
     with pytest.raises(InputError, match=r"is not UTF-8; choose another --out"):
-        run.fit(
+        runs.fit(
             recipe.load("digits", SETTINGS), digits, RunFolder(os.fsdecode(os.fsencode(tmp_path) + b"/n\xff")), device="cpu"
         )
 

@@ -14,11 +14,11 @@ from conftest import TINY
 from torch import nn
 
 from connr import ConNR, experiment, recipe
-from connr.backbones import torchvision
 from connr.data import open_images
+from connr.engine.extraction import evaluating
 from connr.integrations import features
-from connr.randomness import deterministic, initialising
-from connr.training.features import evaluating
+from connr.networks import torchvision
+from connr.randomness import deterministic, seeded_initialisation
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_weights_are_those_of_the_seed_whatever_another_thread_draws():
             self.last = nn.Conv2d(1, 2, 3)
 
     def build():
-        with initialising(7):
+        with seeded_initialisation(7):
             return Between()
 
     turns = threading.Barrier(1)
@@ -98,10 +98,10 @@ def test_initialisers_draw_from_the_seed_alone(build):
     def built():
         if build in ("simsiam", "moco"):
             return experiment.build(recipe.load("digits", [*TINY, f"framework.name={build}"]))
-        with initialising(3):
+        with seeded_initialisation(3):
             if build in ("vit_tiny_patch16_224", "convnext_atto"):
                 return pytest.importorskip("timm").create_model(build, pretrained=False)
-            return torchvision.remade({"kind": "torchvision", "name": build})
+            return torchvision.rebuild({"kind": "torchvision", "name": build})
 
     torch.manual_seed(1)
     before = torch.get_rng_state()
@@ -116,7 +116,7 @@ def test_weights_of_a_seed_are_those_of_the_global_generator_with_it():
     """So that runs of before keep their weights."""
     from connr.randomness import derive
 
-    with initialising(3):
+    with seeded_initialisation(3):
         ours = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(4, 5)), torch.randn(6)
     torch.manual_seed(derive(3, "weights"))
     theirs = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(4, 5)), torch.randn(6)

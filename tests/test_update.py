@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from connr import algorithm, experiment, recipe, run
+from connr import algorithm, experiment, recipe, runs
+from connr.clustering.kmeans import Clusters
+from connr.engine import Callback, loop, update
 from connr.frameworks import BYOL
 from connr.key_memory import KeyMemory
-from connr.kmeans import Clusters
-from connr.neighbourhoods import itself
-from connr.training import Listener, loop, update
+from connr.neighbours import itself
 
 WAITS = {"_local_scalar_dense", "nonzero", "equal", "is_nonzero", "_to_cpu", "masked_select", "unique", "item"}
 
@@ -54,12 +54,12 @@ def test_no_step_waits_for_the_device(name, stage, size):
 def test_a_deterministic_run_leaves_torch_as_it_was(few_digits, tiny):
     wanted = []
 
-    class Ears(Listener):
-        def stepped(self):
+    class Ears(Callback):
+        def on_step_end(self):
             wanted.append(torch.are_deterministic_algorithms_enabled())
 
     r = recipe.load(tiny, ["train.deterministic=true", "train.epochs=1"])
-    run.fit(r, few_digits, device="cpu", listener=Ears())
+    runs.fit(r, few_digits, device="cpu", callback=Ears())
     assert set(wanted) == {True}
     assert not torch.are_deterministic_algorithms_enabled()
 
@@ -68,9 +68,9 @@ def test_a_deterministic_run_leaves_torch_as_it_was(few_digits, tiny):
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # of torch's own tracing
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler on a CPU")
 def test_a_compiled_run_is_the_same_run_to_rounding(few_digits, tiny):
-    plain = run.fit(recipe.load(tiny, ["train.epochs=1", "train.base_lr=0.01"]), few_digits, device="cpu")
+    plain = runs.fit(recipe.load(tiny, ["train.epochs=1", "train.base_lr=0.01"]), few_digits, device="cpu")
     torch.compiler.reset()
-    compiled = run.fit(
+    compiled = runs.fit(
         recipe.load(tiny, ["train.epochs=1", "train.base_lr=0.01", "train.compile=true"]), few_digits, device="cpu"
     )
     assert compiled.history[0]["loss"] == pytest.approx(plain.history[0]["loss"], abs=1e-2)
@@ -90,7 +90,7 @@ def test_weights_are_cast_to_half_precision_once_a_step():
 
     cast: list[tuple[int, ...]] = []
     framework = BYOL(torch.nn.Flatten(), torch.nn.Linear(3, 7), torch.nn.Linear(7, 7))
-    views, sockets = (torch.ones(4, 3, 1, 1), torch.ones(4, 3, 1, 1)), algorithm.Sockets(itself, algorithm.everyone)
+    views, sockets = (torch.ones(4, 3, 1, 1), torch.ones(4, 3, 1, 1)), algorithm.Sockets(itself, algorithm.all_anchors)
     half = partial(torch.autocast, "cpu", torch.bfloat16)
     with Counting(), half():
         framework.embed(*views)
@@ -110,7 +110,7 @@ def test_a_scaled_loss_has_scaled_gradients_and_is_reported_as_it_is():
         before = framework.predictor.weight.detach().clone()
         optimizer = torch.optim.SGD([p for group in framework.parameter_groups().values() for p in group], lr=0.1)
         views = tuple(torch.randn(4, 3, 1, 1, dtype=torch.float64) for _ in range(2))
-        sockets = algorithm.Sockets(itself, algorithm.everyone)
+        sockets = algorithm.Sockets(itself, algorithm.all_anchors)
         told = update(framework, optimizer, views, torch.arange(4), sockets, 0.9, loss_scale=scale)
         found[scale] = told.loss, told.gradient, framework.predictor.weight.detach() - before
     assert found[1.0][0] == found[0.25][0]
@@ -127,5 +127,5 @@ def test_each_stage_has_the_memory_and_the_scale_of_its_section(few_digits, tiny
         return plain(*arguments, **named)
 
     monkeypatch.setattr(loop, "update", noted)
-    run.fit(recipe.load(tiny, ["group.memory=100", "group.loss_scale=0.5"]), few_digits, device="cpu")
+    runs.fit(recipe.load(tiny, ["group.memory=100", "group.loss_scale=0.5"]), few_digits, device="cpu")
     assert seen == 18 * [(0, 1.0)] + 12 * [(100, 0.5)]  # 3 + 2 epochs of 6 steps

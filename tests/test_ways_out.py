@@ -36,7 +36,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_any_work(coloured, col
     if not Path("/proc/self").is_dir():
         pytest.skip("needs /proc")
     worked = []
-    for place in ("connr.run.load_model", "connr.predict.embedding.embed"):
+    for place in ("connr.runs.load_model", "connr.inference.embedding.embed"):
         monkeypatch.setattr(place, lambda *a, **k: worked.append(a))
     words = {"DATA": str(coloured), "RUN": str(coloured_run), "run:RUN": f"run:{coloured_run}"}
     done = connr(*(words.get(word, word) for word in arguments))

@@ -12,10 +12,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from connr.errors import InputError
-from connr.neighbourhoods import blockwise, contextual, local, sparse
-from connr.neighbourhoods.approximate import nearest_approximately
-from connr.neighbourhoods.blockwise import nearest_blockwise
-from connr.neighbourhoods.nearest import nearest, similarities
+from connr.neighbours import blockwise, contextual, local, sparse
+from connr.neighbours.approximate import nearest_approximately
+from connr.neighbours.blockwise import nearest_blockwise
+from connr.neighbours.nearest import nearest, similarities
 
 pytestmark = pytest.mark.usefixtures("either_products")
 
@@ -161,7 +161,7 @@ def test_in_single_precision_only_near_ties_may_differ(layers):
 
 
 def test_sparse_is_taken_where_it_is_sooner(monkeypatch):
-    module, taken = import_module("connr.neighbourhoods.contextual"), []
+    module, taken = import_module("connr.neighbours.contextual"), []
     real = module.refine
     monkeypatch.setattr(module, "refine", lambda found, *rest: taken.append(len(found)) or real(found, *rest))
     for n in (256, 899, 901):
@@ -177,7 +177,7 @@ def test_sparse_is_taken_where_it_is_sooner(monkeypatch):
 def test_local_of_many_is_local_of_few(monkeypatch):
     features = unit_rows(70, 8, 0)
     dense = local(features, 7)
-    monkeypatch.setattr(import_module("connr.neighbourhoods.local"), "BLOCK", 10)
+    monkeypatch.setattr(import_module("connr.neighbours.local"), "BLOCK", 10)
     check_same(local(features, 7), dense, exact_cosines(features), TOLERANCE[torch.float64])
 
 

@@ -20,11 +20,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from connr.boundary import boundary_ratio, keep
+from connr.clustering.boundary import boundary_ratio, keep
 from connr.frameworks.byol import negative_cosine
 from connr.frameworks.framework import Framework, on_sphere
 from connr.key_memory import KeyMemory
-from connr.neighbourhoods import contextual
+from connr.neighbours import contextual
 
 Neighbourhood = Callable[[Tensor], Tensor]  # pool (p d) -> indices (p k)
 AnchorFilter = Callable[[Tensor, Tensor], Tensor]  # keys (b d), image indices (b) -> kept (b)
@@ -52,7 +52,7 @@ def identity(rows: Tensor) -> Tensor:
     return rows
 
 
-def everyone(keys: Float[Tensor, "b d"], indices: Int[Tensor, " b"]) -> Bool[Tensor, " b"]:
+def all_anchors(keys: Float[Tensor, "b d"], indices: Int[Tensor, " b"]) -> Bool[Tensor, " b"]:
     """The anchor filter that keeps all (stage 1)."""
     return torch.ones(len(keys), dtype=torch.bool, device=keys.device)
 
@@ -64,10 +64,10 @@ def off_boundary(
     centroids: Float[Tensor, "K d"],
     assignments: Int[Tensor, " n"],
     fraction: float,
-    sigma_too: bool = True,
+    inclusive_threshold: bool = True,
 ) -> Bool[Tensor, " b"]:
     """The anchor filter of stage 2 (Eqs. 9-13), on the clusters that k-means found after the epoch before."""
-    return keep(boundary_ratio(keys, centroids, assignments[indices]), fraction, sigma_too)
+    return keep(boundary_ratio(keys, centroids, assignments[indices]), fraction, inclusive_threshold)
 
 
 def step(
@@ -142,7 +142,7 @@ class ConNRLoss(nn.Module):
     """The group loss with contextual neighbours, for a training loop of your own (Eqs. 3-8, 14).
 
     Args:
-        k, k1, k2, alpha, layers: of `connr.neighbourhoods.contextual`; k = 1 makes it the loss of plain BYOL.
+        k, k1, k2, alpha, layers: of `connr.neighbours.contextual`; k = 1 makes it the loss of plain BYOL.
     """
 
     def __init__(self, k: int = 10, k1: int = 10, k2: int = 2, alpha: float = 2.0, layers: int = 2) -> None:

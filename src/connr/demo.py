@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from connr import metrics, recipe, run
+from connr import metrics, recipe, runs
 from connr.data import ImageSet, open_images
+from connr.engine import Callback, checkpoint
 from connr.recipe import Recipe
 from connr.run_folder import RunFolder
-from connr.training import Listener, checkpoint
 
 
 class Row(NamedTuple):
@@ -54,20 +54,20 @@ def baselines(images: ImageSet, n_clusters: int, seed: int) -> Iterator[Row]:
         yield _row(name, images, assignments, time.monotonic() - began)
 
 
-def connr(r: Recipe, images: ImageSet, folder: RunFolder, device: str, listener: Listener) -> tuple[Row, run.Fitted]:
+def connr(r: Recipe, images: ImageSet, folder: RunFolder, device: str, callback: Callback) -> tuple[Row, runs.Fitted]:
     """The whole method, into a run folder."""
     began = time.monotonic()
-    fitted = run.fit(r, images, folder, device=device, listener=listener)
+    fitted = runs.fit(r, images, folder, device=device, callback=callback)
     return _row("ConNR", images, fitted.assigned.clusters.numpy(), time.monotonic() - began), fitted
 
 
-def byol_alone(r: Recipe, images: ImageSet, folder: RunFolder, device: str, listener: Listener) -> Row:
+def byol_alone(r: Recipe, images: ImageSet, folder: RunFolder, device: str, callback: Callback) -> Row:
     """The same recipe without stage 2. It goes on from ConNR's end of stage 1, which is its own, step by step."""
     alone = recipe.check({**r.model_dump(), "train": {**r.train.model_dump(), "group_from": 1.0}})
-    shared = sum(record["seconds"] for record in run.history(folder) if record["stage"] == "instance")
+    shared = sum(record["seconds"] for record in runs.history(folder) if record["stage"] == "instance")
     began = time.monotonic()
     end_of_stage_1: Path | None = checkpoint.after(folder.checkpoints, r.t0) if r.t0 else None
-    fitted = run.fit(alone, images, start_from=end_of_stage_1, device=device, listener=listener)
+    fitted = runs.fit(alone, images, start_from=end_of_stage_1, device=device, callback=callback)
     return _row("BYOL alone", images, fitted.assigned.clusters.numpy(), shared + time.monotonic() - began)
 
 

@@ -5,12 +5,12 @@ class InputError(ValueError):
     """Bad input, found before any work. The message names the thing, its value and the way out."""
 
 
-class NotTheSame(ArithmeticError):
+class ExportMismatch(ArithmeticError):
     """An exported model does not give the answers of the original; nothing was written."""
 
 
 class Diverged(ArithmeticError):
-    """Training left the finite numbers. The message names the step and the way out; the checkpoints before it are good."""
+    """The loss became NaN or infinite. The message names the step and the way out; the checkpoints before it are good."""
 
 
 class Stopped(Exception):

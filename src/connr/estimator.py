@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
-from connr import metrics, pretrained, run
+from connr import metrics, pretrained, runs
 from connr.data import ImageSet, holds_features, open_for
 from connr.errors import InputError
 from connr.model import Model
@@ -114,7 +114,9 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
             folder.check(resume=False, way_out="choose another out")
         with computing(self.n_jobs) as threads, ProgressBar(Console(stderr=True), quiet=not self.verbose) as bar:
             images = _opened(data, r, threads, r.data.labels_from_folders, folder)
-            fitted = run.fit(r, images, folder, device=self.device, devices=self.devices, listener=bar, backbone=self.backbone)
+            fitted = runs.fit(
+                r, images, folder, device=self.device, devices=self.devices, callback=bar, backbone=self.backbone
+            )
         self.labels_ = fitted.assigned.clusters.numpy()
         self.inertia_ = float(fitted.assigned.distances.double().square().sum())
         self.history_, self.n_iter_ = fitted.history, len(fitted.history)
@@ -165,7 +167,7 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
         folder = RunFolder(path)
         folder.check(resume=False, way_out="choose another folder")
         folder.path.mkdir(parents=True, exist_ok=True)
-        run.save_model(self.recipe_, self.model_, folder)
+        runs.save_model(self.recipe_, self.model_, folder)
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto", backbone: nn.Module | None = None) -> "ConNR":
@@ -175,7 +177,7 @@ class ConNR(ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, Bas
         `labels_` and `history_`, is not in it; a pickle keeps that too, but runs code.
         """
         with computing(-1):
-            r, model = run.load_model(RunFolder(path), device, backbone)
+            r, model = runs.load_model(RunFolder(path), device, backbone)
         return cls(r.clusters, r, r.seed, device=device, backbone=backbone)._adopt(r, model)
 
     def __sklearn_tags__(self) -> Any:

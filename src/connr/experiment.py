@@ -12,25 +12,25 @@ from lightning_fabric.loggers.logger import Logger
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 from torch import Tensor, nn
 
-from connr import algorithm, backbones, recipe
-from connr.augment import LAYOUT, Augment, FeatureViews, Views
+from connr import algorithm, networks, recipe
+from connr.clustering.kmeans import Clusters
 from connr.data.neighbouring import nearest_rows
+from connr.engine import Callback, Plan, Stage
+from connr.engine.logging_callback import LoggingCallback
 from connr.errors import InputError
 from connr.frameworks import BYOL, Framework, MoCo, SimSiam
 from connr.frameworks.framework import on_sphere
-from connr.frameworks.heads import mlp, simsiam_projector
-from connr.kmeans import Clusters
-from connr.neighbourhoods import contextual, itself, local
-from connr.randomness import initialising
+from connr.neighbours import contextual, itself, local
+from connr.networks.heads import mlp, simsiam_projector
+from connr.randomness import seeded_initialisation
 from connr.recipe import Pretrained, Recipe
 from connr.schedules import linear_fraction
-from connr.training import Listener, Plan, Stage
-from connr.training.log import Log
+from connr.views import LAYOUT, Augment, FeatureViews, Views
 
 BACKBONES: dict[type, Callable[[Any, int], nn.Module]] = {  # given the channels of the images, or the width of the rows
-    recipe.ResNet: lambda s, channels: backbones.resnet(s.name, channels, s.small_images),
-    recipe.SmallResNet: lambda s, channels: backbones.small_resnet(channels, s.width, s.stages, s.blocks, s.stem_stride),
-    recipe.MLP: lambda s, width: backbones.mlp_encoder(width, s.widths),
+    recipe.ResNet: lambda s, channels: networks.resnet(s.name, channels, s.small_images),
+    recipe.SmallResNet: lambda s, channels: networks.small_resnet(channels, s.width, s.stages, s.blocks, s.stem_stride),
+    recipe.MLP: lambda s, width: networks.mlp_encoder(width, s.widths),
 }
 
 
@@ -58,26 +58,26 @@ NEIGHBOURHOODS: dict[type, Callable[[Any], algorithm.Neighbourhood]] = {
 }
 
 
-def _everyone(section: recipe.Everyone, r: Recipe, epoch: int, clusters: Clusters | None) -> algorithm.AnchorFilter:
-    return algorithm.everyone
+def _everyone(section: recipe.AllAnchors, r: Recipe, epoch: int, clusters: Clusters | None) -> algorithm.AnchorFilter:
+    return algorithm.all_anchors
 
 
 def _off_boundary(section: recipe.Boundary, r: Recipe, epoch: int, clusters: Clusters | None) -> algorithm.AnchorFilter:
     assert clusters is not None  # the loop has clustered: Stage.needs_clusters
     if len(clusters.centroids) == 1:  # and no boundary
-        return algorithm.everyone
+        return algorithm.all_anchors
     fraction = linear_fraction(epoch, r.t0, section.until * r.train.epochs, section.fraction, section.final)
     return partial(
         algorithm.off_boundary,
         centroids=clusters.centroids,
         assignments=clusters.assignments,
         fraction=fraction,
-        sigma_too=section.sigma_too,
+        inclusive_threshold=section.inclusive_threshold,
     )
 
 
 ANCHORS: dict[type, Callable[[Any, Recipe, int, Clusters | None], algorithm.AnchorFilter]] = {
-    recipe.Everyone: _everyone,
+    recipe.AllAnchors: _everyone,
     recipe.Boundary: _off_boundary,
 }
 
@@ -87,18 +87,18 @@ LOGGERS: dict[str, Callable[[Path], Logger]] = {
 }
 
 
-def log_for(r: Recipe, folder: Path | None) -> Listener:
+def log_for(r: Recipe, folder: Path | None) -> Callback:
     """Writes the log that the recipe asks for into `folder`; every start of a run gets a version of its own there.
 
     Raises:
         InputError: there is no folder to write into, or the package that writes it is not installed.
     """
     if r.log == "none":
-        return Listener()
+        return Callback()
     if folder is None:
         raise InputError(f"log={r.log} needs a run folder to write into; give one as out, or leave out log.")
     try:
-        return Log(LOGGERS[r.log](folder))
+        return LoggingCallback(LOGGERS[r.log](folder))
     except ModuleNotFoundError as fault:
         raise InputError(f'log={r.log} needs a package that is not installed; pip install "connr[track]".') from fault
 
@@ -111,21 +111,21 @@ def build(r: Recipe, encoder: nn.Module | None = None) -> Framework:
     Args:
         encoder: a pretrained one that is trained further, with its weights.
     """
-    with initialising(r.seed):
+    with seeded_initialisation(r.seed):
         if r.takes_features or r.frozen:
             shape: tuple[int, ...] = (r.data.features or 0,)
             encoder = nn.Identity() if r.frozen else from_scratch(r.backbone, shape[0])
         else:
             shape = (r.data.channels, r.data.size, r.data.size)
             encoder = encoder or from_scratch(r.backbone, r.data.channels)
-        width = backbones.features_out(encoder, *shape)
+        width = networks.features_out(encoder, *shape)
         framework = FRAMEWORKS[type(r.framework)](r.framework, encoder, width).to(memory_format=LAYOUT)
         return framework.double() if r.train.precision == "64-true" else framework
 
 
 def plan_for(r: Recipe, mean: list[float], std: list[float]) -> Plan:
     """The numbers of a recipe as the loop takes them."""
-    assert r.clusters is not None  # checked by `connr.run.fit`
+    assert r.clusters is not None  # checked by `connr.runs.fit`
     return Plan(
         epochs=r.train.epochs,
         t0=r.t0,
@@ -197,7 +197,7 @@ def optimizer_for(r: Recipe, framework: Framework) -> torch.optim.SGD:
     groups: list[dict[str, Any]] = []
     for role, parameters in framework.parameter_groups().items():
         if role == "encoder" and isinstance(r.backbone, Pretrained) and not r.frozen:
-            depths = backbones.by_depth(framework.encoder, r.backbone.first_layers)
+            depths = networks.parameters_by_depth(framework.encoder, r.backbone.first_layers)
             groups += [{"role": role, "factor": factor, "params": block} for factor, block in depths]
             own = {id(parameter) for _, block in depths for parameter in block}
             parameters = [parameter for parameter in parameters if id(parameter) not in own]
@@ -205,7 +205,7 @@ def optimizer_for(r: Recipe, framework: Framework) -> torch.optim.SGD:
     return torch.optim.SGD(groups, lr=r.train.base_lr, momentum=r.train.momentum, weight_decay=r.train.weight_decay)
 
 
-def device_for(device: str, ranks: int = 1) -> str:
+def device_for(device: str, communicator: int = 1) -> str:
     """`cpu`, `cuda` or `mps`: what `device` comes to on this machine; `auto` is a GPU for each rank where there are so many.
 
     Raises:
@@ -214,20 +214,20 @@ def device_for(device: str, ranks: int = 1) -> str:
     known = {"auto": True, "cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not known.get(device):
         there = ", ".join(name for name, present in known.items() if present)
-        raise InputError(f"device {device!r} is not to be had; this machine has: {there}.")
-    if ranks < 1:
-        raise InputError(f"devices={ranks} should be at least 1.")
-    enough = {"cpu": True, "cuda": ranks <= torch.cuda.device_count(), "mps": ranks == 1}
+        raise InputError(f"device {device!r} is not available; this machine has: {there}.")
+    if communicator < 1:
+        raise InputError(f"devices={communicator} should be at least 1.")
+    enough = {"cpu": True, "cuda": communicator <= torch.cuda.device_count(), "mps": communicator == 1}
     if device == "auto":
         return next(name for name in ("cuda", "mps", "cpu") if known[name] and enough[name])
     if not enough[device]:
         there = f"{torch.cuda.device_count()} GPUs" if device == "cuda" else "one GPU"
-        raise InputError(f"devices={ranks} is more than this machine has: {there}.")
+        raise InputError(f"devices={communicator} is more than this machine has: {there}.")
     return device
 
 
 def fabric_for(r: Recipe, device: str, rank: int = 0) -> Fabric:
-    """One rank's `device_for`, at the recipe's precision; what ranks exchange is `connr.ranks`'.
+    """One rank's `device_for`, at the recipe's precision; what ranks exchange is `connr.distributed`'.
 
     Raises:
         InputError: this machine has no such device, or the device has no double precision.

@@ -16,14 +16,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from connr import stops
-from connr.augment import LAYOUT, Views
-from connr.backbones import Backbone
-from connr.data import ImageSet, Stored
+from connr.data import FileRows, ImageSet
+from connr.engine import Callback, checkpoint
 from connr.errors import Diverged, InputError, Stopped
 from connr.model import PRETRAINED_AT_A_TIME as AT_A_TIME
+from connr.networks import Backbone
 from connr.randomness import stream
 from connr.run_folder import flush_folder, write_text
-from connr.training import Listener, checkpoint
+from connr.views import LAYOUT, Views
 
 FORMAT = "connr-views-1"
 SAVED_EVERY = 2.0  # seconds
@@ -43,7 +43,7 @@ def place() -> Path:
 def key(backbone: Backbone, fingerprint: str, augmentation: dict[str, Any], views: int, seed: int) -> str:
     """The same for the same images, weights, augmentation, number of views and seed."""
     told = [FORMAT, fingerprint, checkpoint.digest(checkpoint.on_cpu(backbone.network.state_dict()))]
-    told += [json.dumps([backbone.made, augmentation, views, seed], sort_keys=True, default=str)]
+    told += [json.dumps([backbone.backbone_config, augmentation, views, seed], sort_keys=True, default=str)]
     return hashlib.blake2b("\n".join(told).encode(), digest_size=12).hexdigest()
 
 
@@ -55,8 +55,8 @@ def cached(
     seed: int,
     name: str,
     device: torch.device,
-    told: Listener,
-) -> Stored:
+    told: Callback,
+) -> FileRows:
     """The features (n 1+V f) in half precision, of the plain image first; from the cache where they are there.
 
     Killed at any moment, it goes on from where it was. A second process that wants the same waits for the first.
@@ -83,14 +83,14 @@ def cached(
                     lock.acquire(timeout=0.5)
                     break
                 except Timeout:
-                    told.passed(0, n, "another process has this backbone go through these images: waiting for it")
+                    told.on_progress(0, n, "another process has this backbone go through these images: waiting for it")
                     _heed(request)
             try:
                 first = _features(network, augment, images.images[:1].to(device), views, stream(seed, "cached views"))
                 shape = torch.Size((n, *first.shape[1:]))
                 if not (path.is_file() and path.stat().st_size == shape.numel() * 2):
                     _compute(network, images, augment, views, seed, shape, (path, part, notes), device, told, request)
-                return Stored(path, shape, torch.float16)
+                return FileRows(path, shape, torch.float16)
             finally:
                 lock.release()
     except OSError as fault:
@@ -108,7 +108,7 @@ def _compute(
     shape: torch.Size,
     files: tuple[Path, Path, Path],
     device: torch.device,
-    told: Listener,
+    told: Callback,
     request: stops.StopRequest,
 ) -> None:
     """Rows in order into the part file, which becomes the whole one; the notes say how many of them are on the disk."""
@@ -120,7 +120,7 @@ def _compute(
         saved = time.monotonic()
         for at in range(done, n, AT_A_TIME):
             _heed(request)
-            told.passed(at, n, "")
+            told.on_progress(at, n, "")
             pixels = images.images[at : min(at + AT_A_TIME, n)].to(device)
             found = _features(network, augment, pixels, views, stream(seed, "cached views", at))
             if not bool(found.isfinite().all()):
@@ -135,7 +135,7 @@ def _compute(
     part.replace(path)
     notes.unlink(missing_ok=True)
     flush_folder(path.parent)
-    told.passed(n, n, "")
+    told.on_progress(n, n, "")
 
 
 def _features(

@@ -6,12 +6,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from connr.augment import Augment, FeatureViews
-from connr.boundary import boundary_ratio
+from connr.clustering.boundary import boundary_ratio
 from connr.data.rows import Rows, parts
+from connr.engine.extraction import AT_A_TIME, extract
 from connr.errors import InputError
 from connr.frameworks.framework import on_sphere
-from connr.training.features import AT_A_TIME, extract
+from connr.views import Augment, FeatureViews
 
 PRETRAINED_AT_A_TIME = 64  # images: at 224 px the activations of more take many GiB
 
@@ -43,7 +43,7 @@ class Model:
             column.
         device: where the network is.
         takes_features: rows (n d), not images.
-        made: how to make its pretrained backbone again, `connr.backbones.Backbone.made`.
+        made: how to make its pretrained backbone again, `connr.networks.Backbone.made`.
         at_a_time: images that the network is given together; the same as when it was fitted, for the very same features.
     """
 
@@ -56,12 +56,12 @@ class Model:
         device: torch.device,
         *,
         takes_features: bool = False,
-        made: dict[str, Any] | None = None,
+        backbone_config: dict[str, Any] | None = None,
     ) -> None:
         self.representation, self.centroids = representation.to(device).eval(), centroids.to(device)
         self.mean, self.std, self.device = mean, std, device
-        self.takes_features, self.made = takes_features, made
-        self.at_a_time = PRETRAINED_AT_A_TIME if made else AT_A_TIME
+        self.takes_features, self.backbone_config = takes_features, backbone_config
+        self.at_a_time = PRETRAINED_AT_A_TIME if backbone_config else AT_A_TIME
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

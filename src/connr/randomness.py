@@ -34,7 +34,7 @@ def stream(seed: int, purpose: str, position: int = 0) -> torch.Generator:
 
 
 @contextmanager
-def initialising(seed: int) -> Iterator[None]:
+def seeded_initialisation(seed: int) -> Iterator[None]:
     """Seeds the weights of modules built inside, on the CPU, whatever other threads draw meanwhile.
 
     Initialisers know only torch's global generator. Inside, this thread's draws come from a generator of their own instead,

@@ -12,8 +12,8 @@ class SharedSetting:
         made: a context manager, inside which the setting holds.
     """
 
-    def __init__(self, made: Callable[[], AbstractContextManager[object]]) -> None:
-        self._made, self._lock, self._users = made, threading.Lock(), 0
+    def __init__(self, backbone_config: Callable[[], AbstractContextManager[object]]) -> None:
+        self._made, self._lock, self._users = backbone_config, threading.Lock(), 0
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -9,8 +9,8 @@ from connr.data import Skipped
 from connr.data.formats import endings
 from connr.data.sources import over_network
 from connr.errors import InputError
-from connr.run import read_assignments, read_config
 from connr.run_folder import RunFolder, check_new, replacing_folder
+from connr.runs import read_assignments, read_config
 from connr.schema import Assignment, write_csv
 
 LONGEST_NAME = 200  # bytes that are kept of a picture's own name, beside its rank; file systems take 255

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from connr import __version__, stops
 from connr.cli.screen import Screen, prepare_streams, silence
-from connr.errors import Diverged, InputError, NotTheSame, NotWritten, RankLost, Stopped
+from connr.errors import Diverged, ExportMismatch, InputError, NotWritten, RankLost, Stopped
 
 GONE_WRONG, BAD_INPUT = 1, 2
 
@@ -35,7 +35,7 @@ class OneLineErrors(TyperGroup):
             if sys.stdout is not None:
                 silence(sys.stdout)
             raise typer.Exit(GONE_WRONG) from fault
-        except (InputError, Diverged, NotTheSame, RankLost, OSError) as fault:
+        except (InputError, Diverged, ExportMismatch, RankLost, OSError) as fault:
             Screen(stderr=True).print(f"connr: {said(fault)}")
             raise typer.Exit(BAD_INPUT if isinstance(fault, InputError) else GONE_WRONG) from fault
 

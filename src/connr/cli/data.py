@@ -17,11 +17,11 @@ app.add_typer(data_app, name="data")
 @data_app.command("list")
 def list_data() -> None:
     """The data sets that DATA may name, and how to get them."""
-    from connr.data.named import KNOWN
+    from connr.data.named import DATASETS
 
     table = Table("DATA", "images", "labelled", "classes", "how to get it", box=None, pad_edge=False)
     table.add_row("digits", "1,797", "1,797", "10", "nothing to get: it comes with scikit-learn")
-    for name, known in KNOWN.items():
+    for name, known in DATASETS.items():
         table.add_row(name, f"{known.images:,}", f"{known.labelled:,}", str(known.classes), known.how)
     console().print(table)
 
@@ -32,21 +32,21 @@ def check_data(
     root: Annotated[Path | None, typer.Option(help="The folder it lies in; default that of CONNR_DATA.")] = None,
 ) -> None:
     """Counts the images and classes of a data set and says what is missing; exit code 1 if anything is."""
-    from connr.data.named import KNOWN, ROOT, root_of
+    from connr.data.named import DATASETS, ROOT, root_of
     from connr.data.paper import look
 
     name, colon, given = name.partition(":")
     if colon and root is None:
         root = Path(given)
-    if name not in KNOWN:
-        raise InputError(f"{name!r} is not one of: {', '.join(KNOWN)}.")
+    if name not in DATASETS:
+        raise InputError(f"{name!r} is not one of: {', '.join(DATASETS)}.")
     place = root or root_of(name)
     found, screen = look(name, place), console()
     screen.print(f"{name} in {place}: {found.images:,} images, {found.labelled:,} with a label, {found.classes} classes.")
     for fault in found.faults:
         screen.print(f"  {fault}")
     if found.faults:
-        screen.print(f"To get it: {KNOWN[name].how}, in {place}")
+        screen.print(f"To get it: {DATASETS[name].how}, in {place}")
         raise typer.Exit(GONE_WRONG)
     here = name if not root or os.environ.get(ROOT) == str(root) else f"{name}:{root}"
     screen.print(f"It is whole: connr fit {here}")
@@ -64,8 +64,8 @@ def show_data(
     """Draws images as the run will see them, and views of each in both stages: to look at before training for hours."""
     from connr import pretrained
     from connr.data import open_for
-    from connr.data.named import named_in
-    from connr.report.views import view_sheet
+    from connr.data.named import dataset_name
+    from connr.report.view_examples import view_sheet
     from connr.run_folder import write_bytes
 
     if out.suffix.lower() != ".png":
@@ -73,7 +73,7 @@ def show_data(
     if not out.parent.is_dir():
         raise InputError(f"--out {out}: there is no folder {out.parent}.")
     asked = (settings or []) + (["data.labels_from_folders=true"] if labels_from_folders else [])
-    r = pretrained.chosen(recipe or named_in(data) or "photos", asked)
+    r = pretrained.chosen(recipe or dataset_name(data) or "photos", asked)
     if r.takes_features:
         raise InputError("rows of features are no images to be shown.")
     images = open_for(r, data, labels_from_folders=r.data.labels_from_folders)

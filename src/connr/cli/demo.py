@@ -20,7 +20,7 @@ def demo(
     device: Device = "auto",
 ) -> None:
     """Clusters 1,797 handwritten digits on this machine, and compares. No download; under two minutes on 2 cores."""
-    from connr import demo, experiment, recipe, run
+    from connr import demo, experiment, recipe, runs
     from connr.report import page
     from connr.report.progress import ProgressBar
     from connr.report.sheet import cluster_sheet
@@ -31,7 +31,7 @@ def demo(
     folder.check(resume=False, way_out="choose another --out")
     experiment.fabric_for(r, device)
     screen, images = console(), demo.load(r)
-    r = run.fitted_to(r, len(images))
+    r = runs.clamp_to_data(r, len(images))
     screen.print(
         f"{len(images):,} images of {r.data.size} x {r.data.size} pixels, 10 digits; labels are used for the scores only.",
         highlight=False,

@@ -24,7 +24,7 @@ def features(
     device: Device = "auto",
 ) -> None:
     """What a pretrained network makes of pictures, as rows of numbers: for `connr fit`, or for anything else."""
-    from connr.predict import embedding
+    from connr.inference import embedding
 
     embedding.check_out(out, overwrite)
     settings = [f"backbone.weights={weights}"] if weights else []

@@ -35,18 +35,18 @@ def fit(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
     """Clusters the images in DATA and writes a run folder: assignments.csv, report.html, the model."""
-    from connr.data.named import named_in
+    from connr.data.named import dataset_name
     from connr.run_folder import RunFolder, next_free
 
     if resume and out is None:
         raise InputError("--resume needs --out: the folder of the run to go on with.")
-    folder = RunFolder(out or next_free(Path("runs"), named_in(data) or Path(data).stem or "run"))
+    folder = RunFolder(out or next_free(Path("runs"), dataset_name(data) or Path(data).stem or "run"))
     if speaks():
         folder.check(resume)
     settings = (settings or []) + (["data.labels_from_folders=true"] if labels_from_folders else [])
     r = _recipe_of(data, recipe, settings, folder if resume else None, clusters=clusters, seed=seed)
 
-    from connr import pretrained, run, stops
+    from connr import pretrained, runs, stops
     from connr.data import open_for
     from connr.recipe import crowded
     from connr.report import page
@@ -63,9 +63,9 @@ def fit(
     except Stopped as stop:
         Screen(stderr=True).print(f"\nStopped while {data} was read; the same command reads it anew.")
         raise typer.Exit(128 + stop.number) from None
-    r = run.fitted_to(r, len(images))
+    r = runs.clamp_to_data(r, len(images))
     what = "rows of features" if r.takes_features else f"images at {r.data.size} px"
-    if said := pretrained.what_is_at_hand(r):
+    if said := pretrained.describe_backbone(r):
         screen.print(said)
     screen.print(
         f"{len(images):,} {what} into {r.clusters} clusters: {r.train.epochs} epochs, "
@@ -81,7 +81,7 @@ def fit(
     again = f"connr fit {shlex.quote(data)} --out {shlex.quote(str(folder.path))} --resume"
     try:
         with ProgressBar(screen, quiet or not speaks()) as bar:
-            fitted = run.fit(r, images, folder, resume=resume, device=device, devices=devices, listener=bar)
+            fitted = runs.fit(r, images, folder, resume=resume, device=device, devices=devices, callback=bar)
         if not speaks():
             return
         with stops.at_once():
@@ -89,13 +89,13 @@ def fit(
                 write_bytes(folder.picture, cluster_sheet(images.images, fitted.assigned, len(fitted.model.centroids)))
             page.write(folder, images, device=device)
     except Stopped as stop:
-        screen.print(f"\nStopped; {run.what_is_safe(folder)}. To go on: {again}")
+        screen.print(f"\nStopped; {runs.saved_progress(folder)}. To go on: {again}")
         raise typer.Exit(128 + stop.number) from None
     except (NotWritten, RankLost) as fault:
         screen.print(f"\nTo go on: {again}")
         raise fault
     if images.labelled:
-        print_scores(run.evaluate(folder), screen)
+        print_scores(runs.evaluate(folder), screen)
     screen.print(f"Assignments: {folder.assignments}\nReport, to open in a browser: {folder.report}", highlight=False)
 
 
@@ -105,14 +105,14 @@ def _refuse_download(r: "Recipe", settings: list[str], folder: Any) -> None:
     Raises:
         InputError: the weights are not on this machine.
     """
-    from connr import backbones
+    from connr import networks
     from connr.recipe import Pretrained
 
     if not isinstance(r.backbone, Pretrained) or any(each.strip().startswith("backbone.model") for each in settings):
         return
     model = r.backbone.model
     needed = r.backbone.weights is None or model.startswith("hub:")
-    if needed and not model.startswith(("run:", "module:")) and not backbones.at_hand(model):
+    if needed and not model.startswith(("run:", "module:")) and not networks.prefer_if_cached(model):
         raise InputError(
             f"the run in {folder.path} is on {model}, whose weights are not on this machine, and a run folder downloads "
             f"nothing by itself; add --set backbone.model={shlex.quote(model)} to have them fetched."
@@ -124,7 +124,7 @@ def _recipe_of(data: str, name: str | None, settings: list[str], resumed: Any, *
     from connr import pretrained, recipe
 
     if resumed and name is None:
-        from connr.run import check_recipe
+        from connr.runs import check_recipe
 
         there = recipe.load(str(resumed.recipe))
         asked = recipe.load(there, settings, **changes)
@@ -132,9 +132,9 @@ def _recipe_of(data: str, name: str | None, settings: list[str], resumed: Any, *
         _refuse_download(asked, settings, resumed)
         return asked
     from connr.data import holds_features
-    from connr.data.named import named_in
+    from connr.data.named import dataset_name
 
-    own = named_in(data) or ("features" if holds_features(data) else "photos")
+    own = dataset_name(data) or ("features" if holds_features(data) else "photos")
     r = pretrained.chosen(own if name is None else name, settings, **changes)
     if r.clusters is None:
         raise InputError("the number of clusters is not given; add --clusters K.")

@@ -57,7 +57,7 @@ def reproduce(
     from connr.report.progress import ProgressBar
     from connr.reproduce import command
 
-    def listener(cell: Any) -> ProgressBar:
+    def callback(cell: Any) -> ProgressBar:
         screen.print(f"{cell.data_set}, {cell.row.name}, seed {cell.seed}", highlight=False)
         return ProgressBar(screen, quiet=not screen.is_terminal)
 
@@ -65,7 +65,7 @@ def reproduce(
         line += f" --data {command.without_its_place(data)}"
     line += f"{changed} --seeds {seeds}"
     images = command.open_all(todo, data)
-    typer.echo(command.carry_out(what, line, todo, images, out, into, device, listener, devices))
+    typer.echo(command.carry_out(what, line, todo, images, out, into, device, callback, devices))
 
 
 def _print_plan(what: str, todo: list[Any], seeds: int, measure: bool) -> None:

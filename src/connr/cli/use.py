@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from io import BufferedReader
 
     from connr.data import Skipped
-    from connr.predict import Rows
+    from connr.inference import Rows
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")]
 NAMED_AT_MOST = 5  # of the skipped files, where the rest are in a list
@@ -38,26 +38,26 @@ def predict(
     device: Device = "auto",
 ) -> None:
     """Clusters of new pictures: path, cluster, distance, confidence, runner_up."""
-    from connr import predict, run
+    from connr import inference, runs
     from connr.data.stream import split_paths
     from connr.run_folder import RunFolder
 
     if null and data != "-":
         raise InputError(f"--null is of paths on standard input: DATA should be - instead of {data}.")
     if out:
-        predict.check_place(out, overwrite)
+        inference.check_place(out, overwrite)
     notes = Screen(stderr=True)
     source = split_paths(_standard_input(), null) if data == "-" else data
-    rows, total = predict.assign(*run.load_model(RunFolder(run_folder), device), source)
+    rows, total = inference.assign(*runs.load_model(RunFolder(run_folder), device), source)
     with Progress(console=notes, transient=True, disable=not notes.is_terminal) as bar:
         advance = partial(bar.advance, bar.add_task("predicting", total=total))
         if out:
-            written, skipped = predict.write_file(rows, out, advance)
+            written, skipped = inference.write_file(rows, out, advance)
         else:
             written, skipped = _onto_standard_output(rows, advance)
     if out:
         notes.print(f"{written:,} {'row' if written == 1 else 'rows'}: {out}", highlight=False)
-    _tell(skipped, notes, predict.skipped_beside(out) if out else None)
+    _tell(skipped, notes, inference.skipped_beside(out) if out else None)
 
 
 @app.command()
@@ -71,17 +71,17 @@ def evaluate(
     device: Device = "auto",
 ) -> None:
     """Scores a run against the labels of its images, or of others that it predicts: ACC, NMI, ARI, n."""
-    from connr import run
+    from connr import runs
     from connr.run_folder import RunFolder
 
     if data is None:
         if labels_from_folders:
             raise InputError("--labels-from-folders is of DATA: connr evaluate RUN DATA --labels-from-folders.")
-        scores = run.evaluate(RunFolder(run_folder))
+        scores = runs.evaluate(RunFolder(run_folder))
     else:
-        from connr import predict
+        from connr import inference
 
-        scores, skipped = predict.score(RunFolder(run_folder), data, labels_from_folders, device)
+        scores, skipped = inference.score(RunFolder(run_folder), data, labels_from_folders, device)
         _tell(skipped, Screen(stderr=True))
     if as_json:
         typer.echo(json.dumps(scores))
@@ -99,7 +99,7 @@ def neighbours(
     device: Device = "auto",
 ) -> None:
     """The pictures of a run nearest to one: by their relations (contextual) and by cosine; CSV on standard output."""
-    from connr.predict import neighbours as near
+    from connr.inference import neighbours as near
     from connr.run_folder import RunFolder, write_bytes
 
     if sheet and (sheet.suffix.lower() != ".png" or not sheet.parent.is_dir()):
@@ -158,12 +158,12 @@ def _standard_input() -> Iterator[bytes]:
 
 
 def _onto_standard_output(rows: "Iterable[Rows]", advance: Callable[[int], None]) -> "tuple[int, list[Skipped]]":
-    from connr import predict
+    from connr import inference
 
     if sys.stdout is None:
         raise InputError("standard output is closed; write to a file with --out.")
     try:
-        return predict.write(rows, predict.CsvTable(sys.stdout.buffer), advance)
+        return inference.write(rows, inference.CsvTable(sys.stdout.buffer), advance)
     except BrokenPipeError:  # whoever read it has seen enough, as `head` does
         silence(sys.stdout)
         raise typer.Exit(GONE_WRONG) from None

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from connr.data.image_set import UNLABELLED, ImageSet
 from connr.data.pixels import brought_to, in_pieces
-from connr.data.room import Room, settle
 from connr.data.rows import Rows
+from connr.data.storage import StoragePolicy, materialize
 from connr.errors import InputError
 from connr.recipe.square import Square
 
@@ -24,7 +24,7 @@ def from_arrays(
     square: Square,
     source: str,
     class_names: Sequence[str] = (),
-    room: Room = Room(),  # noqa: B008 - it never changes
+    storage: StoragePolicy = StoragePolicy(),  # noqa: B008 - it never changes
 ) -> ImageSet:
     """Images [n,h,w] or [n,h,w,c], labels [n].
 
@@ -38,15 +38,17 @@ def from_arrays(
     shape = checked_shape(images.dtype, images.shape, source)
     known = checked_labels(labels, class_names, len(images), source)
     given = torch.from_numpy(np.ascontiguousarray(images.reshape(shape))).permute(0, 3, 1, 2)
-    return ImageSet(sized(given, square, room), [str(i) for i in range(len(images))], known, list(class_names))
+    return ImageSet(sized(given, square, storage), [str(i) for i in range(len(images))], known, list(class_names))
 
 
-def sized(images: UInt8[Tensor, "n c h w"], square: Square, room: Room) -> Rows:
+def sized(images: UInt8[Tensor, "n c h w"], square: Square, storage: StoragePolicy) -> Rows:
     """Images in memory as `square` has them; in a file where that makes them too large for `room`."""
     shape = (len(images), *square.shape)
     if tuple(images.shape) == shape:
         return brought_to(square, images)
-    return settle(in_pieces(square, images), shape, room if math.prod(shape) > images.numel() else room._replace(gib=math.inf))
+    return materialize(
+        in_pieces(square, images), shape, storage if math.prod(shape) > images.numel() else storage._replace(gib=math.inf)
+    )
 
 
 def checked_shape(dtype: np.dtype[Any], shape: tuple[int, ...], source: str) -> tuple[int, int, int, int]:

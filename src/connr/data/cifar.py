@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connr.data.named import Broken
+from connr.data.named import BrokenDataset
 
 FILES = {
     "cifar10": ("cifar-10-batches-py", [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"], "batches.meta"),
@@ -33,7 +33,7 @@ class _Arrays(pickle.Unpickler):
             ("_codecs", "encode"): _latin1,
         }
         if (module, name) not in allowed:
-            raise Broken(f"asks for {module}.{name}, which no array needs")
+            raise BrokenDataset(f"asks for {module}.{name}, which no array needs")
         return allowed[module, name]
 
 
@@ -60,12 +60,12 @@ def read(name: str, root: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], l
         pixels, found = batch.get("data"), batch.get(label_key)
         array = isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.shape[1:] == (3 * SIDE * SIDE,)
         if pixels is None or not array or not isinstance(found, list) or len(found) != len(pixels) or not _are_classes(found):
-            raise Broken(f"{folder}/{file} holds no images with {label_key}")
+            raise BrokenDataset(f"{folder}/{file} holds no images with {label_key}")
         images.append(pixels.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1))
         labels += [int(label) for label in found]
     names = _load(root / folder / meta).get(names_key)
     if not isinstance(names, list) or not 0 <= min(labels) <= max(labels) < len(names):
-        raise Broken(f"{folder}/{meta} has no name for every label")
+        raise BrokenDataset(f"{folder}/{meta} has no name for every label")
     return np.concatenate(images), np.array(labels, dtype=np.int64), [str(each) for each in names]
 
 
@@ -74,11 +74,11 @@ def _load(path: Path) -> dict[str, Any]:
         with open(path, "rb") as file:
             content = _Arrays(file, encoding="latin1").load()
     except FileNotFoundError as fault:
-        raise Broken(f"{path.parent.name}/{path.name} is missing") from fault
-    except Broken as fault:
-        raise Broken(f"{path.parent.name}/{path.name} {fault}") from fault
+        raise BrokenDataset(f"{path.parent.name}/{path.name} is missing") from fault
+    except BrokenDataset as fault:
+        raise BrokenDataset(f"{path.parent.name}/{path.name} {fault}") from fault
     except Exception as fault:  # whatever a broken pickle sets off
-        raise Broken(f"{path.parent.name}/{path.name} cannot be read: {fault!r}") from fault
+        raise BrokenDataset(f"{path.parent.name}/{path.name} cannot be read: {fault!r}") from fault
     if not isinstance(content, dict):
-        raise Broken(f"{path.parent.name}/{path.name} is no dictionary")
+        raise BrokenDataset(f"{path.parent.name}/{path.name} is no dictionary")
     return content

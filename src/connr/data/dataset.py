@@ -12,7 +12,7 @@ from torch import Tensor
 
 from connr.data.folder import halves, read_bytes, read_picture, row_of, shape_of
 from connr.data.image_set import UNLABELLED, ImageSet, Skipped
-from connr.data.room import Room, settle
+from connr.data.storage import StoragePolicy, materialize
 from connr.errors import InputError
 from connr.recipe.photograph import Photograph
 from connr.recipe.square import Square
@@ -23,7 +23,7 @@ IMAGE_KEYS, LABEL_KEYS = ("image", "img", "images", "pixel_values"), ("label", "
 def read_dataset(
     data: Any,
     square: Square,
-    room: Room = Room(),  # noqa: B008 - it never changes
+    storage: StoragePolicy = StoragePolicy(),  # noqa: B008 - it never changes
     kept: Photograph | None = None,
 ) -> ImageSet:
     """Every item once, in order; images may differ in size.
@@ -55,7 +55,7 @@ def read_dataset(
             yield pixels
 
     rows = readable() if _counted(data) else list(readable())
-    images = settle(rows, (len(data if _counted(data) else names), *shape_of(square, kept)), room)
+    images = materialize(rows, (len(data if _counted(data) else names), *shape_of(square, kept)), storage)
     if not names:
         first = f"; the first, {skipped[0].path}: {skipped[0].reason}" if skipped else ""
         raise InputError(f"the {type(data).__name__} holds no images{first}.")

@@ -14,14 +14,14 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from connr.data.ahead import read_ahead
 from connr.data.formats import endings, not_read, open_picture
 from connr.data.image_set import UNLABELLED, ImageSet, Skipped
 from connr.data.jpeg import read_small_jpeg
 from connr.data.photographs import Squares, packed, squeezed, squeezed_by_pillow
 from connr.data.pixels import resized
-from connr.data.room import Kept, Room, claimed, key, recalled, remember, settle, stored
+from connr.data.prefetch import read_ahead
 from connr.data.rows import Rows
+from connr.data.storage import CacheIndex, StoragePolicy, claimed, key, load_cached, materialize, remember, stored
 from connr.errors import InputError
 from connr.recipe.photograph import Photograph
 from connr.recipe.square import Square
@@ -39,7 +39,7 @@ def read_folder(
     labels_from_folders: bool,
     leave_out: Path | None,
     threads: int | None = None,
-    room: Room = Room(),  # noqa: B008 - it never changes
+    storage: StoragePolicy = StoragePolicy(),  # noqa: B008 - it never changes
     unreadable_at_most: float = UNREADABLE_AT_MOST,
     kept: Photograph | None = None,
 ) -> ImageSet:
@@ -61,7 +61,7 @@ def read_folder(
     paths = sorted(pictures(folder, leave_out), key=attrgetter("parts"))
     if not paths:
         raise InputError(f"{folder} holds no pictures (.jpg, .png, .webp, ...), in no subfolder either.")
-    rows, names, skipped = read_pictures(folder, paths, square, threads, room, unreadable_at_most, kept)
+    rows, names, skipped = read_pictures(folder, paths, square, threads, storage, unreadable_at_most, kept)
     places = [Path(name).parent.name if labels_from_folders else "" for name in names]
     class_names = sorted(set(places) - {""})
     if labels_from_folders and not class_names:
@@ -77,7 +77,7 @@ def read_pictures(
     paths: list[Path],
     square: Square,
     threads: int | None = None,
-    room: Room = Room(),  # noqa: B008 - it never changes
+    storage: StoragePolicy = StoragePolicy(),  # noqa: B008 - it never changes
     unreadable_at_most: float = UNREADABLE_AT_MOST,
     kept: Photograph | None = None,
 ) -> tuple[Rows, list[str], list[Skipped]]:
@@ -89,7 +89,7 @@ def read_pictures(
     Raises:
         InputError: none, or more than the share `unreadable_at_most` of them, cannot be read.
     """
-    images, names, skipped = _decoded(folder, paths, square, threads, room, kept)
+    images, names, skipped = _decoded(folder, paths, square, threads, storage, kept)
     broken = [one for one in skipped if not of_a_format_not_read(one)]
     if not names or len(broken) > unreadable_at_most * (len(names) + len(broken)):
         first = "\n".join(f"  {path}: {reason}" for path, reason in (broken or skipped)[:5])
@@ -106,7 +106,7 @@ def of_a_format_not_read(file: Skipped) -> bool:
 
 
 def _decoded(
-    folder: Path, paths: list[Path], square: Square, threads: int | None, room: Room, kept: Photograph | None
+    folder: Path, paths: list[Path], square: Square, threads: int | None, storage: StoragePolicy, kept: Photograph | None
 ) -> tuple[Rows, list[str], list[Skipped]]:
     """The pixels of those that can be read, their names, and those that cannot."""
     names, skipped, shape = list[str](), list[Skipped](), (len(paths), *shape_of(square, kept))
@@ -120,15 +120,15 @@ def _decoded(
                 names.append(name)
                 yield pixels
 
-    if room.cache is None or room.fits(shape):
-        return settle(readable(), shape, room), names, skipped
-    with claimed(room.cache):
+    if storage.cache is None or storage.fits(shape):
+        return materialize(readable(), shape, storage), names, skipped
+    with claimed(storage.cache):
         name = key(folder, paths, *square, *((kept.short,) if kept else ()))
-        if found := recalled(room.cache, name, shape):
+        if found := load_cached(storage.cache, name, shape):
             images, notes = found
             return images, notes.names, notes.skipped
-        images = stored(readable(), room.cache / f"{name}.rows", shape)
-        remember(room.cache, name, Kept(names, skipped))
+        images = stored(readable(), storage.cache / f"{name}.rows", shape)
+        remember(storage.cache, name, CacheIndex(names, skipped))
     return images, names, skipped
 
 

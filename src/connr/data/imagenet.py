@@ -7,7 +7,7 @@ the list that Contrastive Clustering (Li et al., AAAI 2021) released with its pr
 
 from pathlib import Path
 
-from connr.data.named import KNOWN, Broken
+from connr.data.named import DATASETS, BrokenDataset
 
 IMAGENET10 = {
     "n02056570": "king penguin",
@@ -52,16 +52,16 @@ def class_folders(name: str, root: Path) -> dict[str, Path]:
     if name == "tiny-imagenet":
         place = next((each for each in (root / TINY / "train", root / "train") if each.is_dir()), None)
         if place is None:
-            raise Broken(f"{TINY}/train is missing")
+            raise BrokenDataset(f"{TINY}/train is missing")
         folders = {folder.name: folder for folder in sorted(place.iterdir()) if folder.is_dir()}
-        if len(folders) != KNOWN[name].classes:
-            raise Broken(f"{TINY}/train has {len(folders)} class folders, should have {KNOWN[name].classes}")
+        if len(folders) != DATASETS[name].classes:
+            raise BrokenDataset(f"{TINY}/train has {len(folders)} class folders, should have {DATASETS[name].classes}")
         return folders
     wanted = SUBSETS[name]
     place = max((root / each for each in PLACES), key=lambda each: sum((each / wnid).is_dir() for wnid in wanted))
     missing = [wnid for wnid in wanted if not (place / wnid).is_dir()]
     if missing:
-        raise Broken(
+        raise BrokenDataset(
             f"{len(missing)} of {len(wanted)} class folders are missing, {missing[0]} ({wanted[missing[0]]}) is the first"
         )
     return {wanted[wnid]: place / wnid for wnid in wanted}

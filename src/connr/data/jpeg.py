@@ -1,4 +1,4 @@
-"""JPEG pictures not much larger than they are wanted, by torchvision's decoder: it lets go of Python's lock.
+"""JPEG pictures not much larger than they are wanted, by torchvision's decoder: it releases the GIL.
 
 Much larger ones are left to Pillow, which can decode at a fraction of the size. `benchmarks/decode.py` sets both beside
 torchvision's loader, which reads all by Pillow.
@@ -34,7 +34,7 @@ def read_small_jpeg(path: Path, size: int, channels: int) -> UInt8[Tensor, "c h 
     """
     if DECODE is None:
         return None
-    with FileIO(path) as file:  # every call on a file lets go of Python's lock, and waits to have it again: three, not eight
+    with FileIO(path) as file:  # every call on a file releases the GIL, and waits to have it again: three, not eight
         content = file.read(SMALL + 1)
     if not content.startswith(START) or len(content) > SMALL or (frame := frame_of(content)) is None:
         return None

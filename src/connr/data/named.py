@@ -9,7 +9,7 @@ from connr.errors import InputError
 ROOT = "CONNR_DATA"  # the environment variable
 
 
-class Known(NamedTuple):
+class DatasetInfo(NamedTuple):
     """A data set of the paper: how many images are trained on, how many of them have labels, its classes, how to get it."""
 
     images: int
@@ -18,34 +18,34 @@ class Known(NamedTuple):
     how: str
 
 
-KNOWN = {
-    "cifar10": Known(
+DATASETS = {
+    "cifar10": DatasetInfo(
         60_000, 60_000, 10, "cifar-10-python.tar.gz from www.cs.toronto.edu/~kriz/cifar.html, unpacked: cifar-10-batches-py/"
     ),
-    "cifar20": Known(
+    "cifar20": DatasetInfo(
         60_000, 60_000, 20, "cifar-100-python.tar.gz from www.cs.toronto.edu/~kriz/cifar.html, unpacked: cifar-100-python/"
     ),
-    "stl10": Known(
+    "stl10": DatasetInfo(
         113_000, 13_000, 10, "stl10_binary.tar.gz from cs.stanford.edu/~acoates/stl10, unpacked: stl10_binary/"
     ),
-    "imagenet10": Known(
+    "imagenet10": DatasetInfo(
         13_000, 13_000, 10, "ILSVRC2012_img_train.tar from image-net.org (an account is needed), unpacked: train/n.../*.JPEG"
     ),
-    "imagenet-dogs": Known(
+    "imagenet-dogs": DatasetInfo(
         19_500, 19_500, 15, "ILSVRC2012_img_train.tar from image-net.org (an account is needed), unpacked: train/n.../*.JPEG"
     ),
-    "tiny-imagenet": Known(
+    "tiny-imagenet": DatasetInfo(
         100_000, 100_000, 200, "tiny-imagenet-200.zip from cs231n.stanford.edu, unpacked: tiny-imagenet-200/"
     ),
 }  # fmt: skip
-NAMED = ("digits", *KNOWN)
+NAMED = ("digits", *DATASETS)
 
 
-class Broken(ValueError):
+class BrokenDataset(ValueError):
     """A file of a named data set is missing, or not as it is distributed."""
 
 
-def named_in(data: object) -> str | None:
+def dataset_name(data: object) -> str | None:
     """The name in `NAME` or `NAME:ROOT`; None where DATA is something else, as a file that is called so."""
     name = str(data).partition(":")[0]
     return name if isinstance(data, str | Path) and name in NAMED and not Path(data).exists() else None

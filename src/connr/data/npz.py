@@ -15,7 +15,7 @@ from torch import Tensor
 from connr.data.arrays import checked_labels, checked_shape, from_arrays
 from connr.data.image_set import ImageSet
 from connr.data.pixels import brought_to, in_pieces, together
-from connr.data.room import Room, settle
+from connr.data.storage import StoragePolicy, materialize
 from connr.errors import InputError
 from connr.recipe.square import Square
 
@@ -36,7 +36,7 @@ class Opened(NamedTuple):
     whole: NDArray[Any] | None
 
 
-def read_npz(path: Path, square: Square, room: Room = Room()) -> ImageSet:  # noqa: B008 - it never changes
+def read_npz(path: Path, square: Square, storage: StoragePolicy = StoragePolicy()) -> ImageSet:  # noqa: B008 - it never changes
     """`images` uint8 [n,h,w] or [n,h,w,c]; optional `labels` [n] of integers, -1 unlabelled; optional `class_names`.
 
     Raises:
@@ -45,9 +45,9 @@ def read_npz(path: Path, square: Square, room: Room = Room()) -> ImageSet:  # no
     opened = _opened(path)
     n, labels, names = opened.shape[0], opened.labels, opened.class_names
     if opened.whole is not None:
-        return from_arrays(opened.whole, labels, square, str(path), names, room)
+        return from_arrays(opened.whole, labels, square, str(path), names, storage)
     known = checked_labels(labels, names, n, str(path))
-    return ImageSet(settle(_rows(opened, square), (n, *square.shape), room), [str(i) for i in range(n)], known, names)
+    return ImageSet(materialize(_rows(opened, square), (n, *square.shape), storage), [str(i) for i in range(n)], known, names)
 
 
 def rows_of_npz(path: Path, square: Square) -> tuple[int, Iterator[UInt8[Tensor, "c s s"]]]:

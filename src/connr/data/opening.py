@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from connr.data.features import holds_features, open_features
+from connr.data.feature_rows import holds_features, open_features
 from connr.data.image_set import ImageSet
-from connr.data.room import Room
 from connr.data.sources import open_images
+from connr.data.storage import StoragePolicy
 from connr.errors import InputError
 from connr.recipe import Recipe
 
@@ -34,14 +34,14 @@ def open_for(
         if holds_features(data):
             what = data if isinstance(data, str | Path) else "the array"
             raise InputError(f"{what} holds rows of features, and this takes images; the recipe features clusters such rows.")
-        room = Room(r.data.resident_gib, cache)
+        storage = StoragePolicy(r.data.resident_gib, cache)
         return open_images(
             data,
             *r.data.square,
             labels_from_folders=labels_from_folders,
             leave_out=leave_out,
             threads=threads,
-            room=room,
+            storage=storage,
             unreadable_at_most=r.data.unreadable_at_most,
             kept=r.data.photograph if for_views else None,
         )

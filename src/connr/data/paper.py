@@ -11,9 +11,9 @@ from connr.data import cifar, imagenet, stl
 from connr.data.arrays import sized
 from connr.data.folder import UNREADABLE_AT_MOST, halves, pictures, read_pictures
 from connr.data.image_set import ImageSet
-from connr.data.named import KNOWN, Broken, root_of
-from connr.data.room import Room, settle
+from connr.data.named import DATASETS, BrokenDataset, root_of
 from connr.data.rows import Rows
+from connr.data.storage import StoragePolicy, materialize
 from connr.errors import InputError
 from connr.recipe.photograph import Photograph
 from connr.recipe.square import Square
@@ -23,7 +23,7 @@ def read_named(
     data: str,
     square: Square,
     threads: int | None = None,
-    room: Room = Room(),  # noqa: B008 - it never changes
+    storage: StoragePolicy = StoragePolicy(),  # noqa: B008 - it never changes
     unreadable_at_most: float = UNREADABLE_AT_MOST,
     kept: Photograph | None = None,
 ) -> ImageSet:
@@ -41,24 +41,24 @@ def read_named(
     try:
         if name in cifar.FILES:
             pixels, known, class_names = cifar.read(name, root)
-            images: Rows = sized(torch.from_numpy(pixels).permute(0, 3, 1, 2), square, room)
+            images: Rows = sized(torch.from_numpy(pixels).permute(0, 3, 1, 2), square, storage)
             labels = torch.from_numpy(known)
         elif name == "stl10":
             labels, class_names = stl.labels(root), stl.class_names(root)
-            images = settle(stl.rows(root, square), (len(labels), *square.shape), room)
+            images = materialize(stl.rows(root, square), (len(labels), *square.shape), storage)
             clustered = sum(stl.sizes(root)[:2])
         else:
             folders = imagenet.class_folders(name, root)
             paths = [path for folder in folders.values() for path in sorted(pictures(folder, None))]
             if not paths:
-                raise Broken("its class folders hold no pictures")
+                raise BrokenDataset("its class folders hold no pictures")
             below = next(iter(folders.values())).parent
-            found, names, skipped = read_pictures(below, paths, square, threads, room, unreadable_at_most, kept)
+            found, names, skipped = read_pictures(below, paths, square, threads, storage, unreadable_at_most, kept)
             index = {folder.name: label for label, folder in enumerate(folders.values())}
             labels = torch.tensor([index[Path(each).parts[0]] for each in names])
             squares, photographs = halves(found, kept)
             return ImageSet(squares, names, labels, list(folders), skipped, source, photographs=photographs)
-    except Broken as fault:
+    except BrokenDataset as fault:
         what = f"{name} is not whole in {root}: {fault}"
         raise InputError(f"{what}; connr data check {name} --root {root} says how to get it.") from fault
     numbers = [str(index) for index in range(len(images))]
@@ -80,9 +80,9 @@ def look(name: str, root: Path) -> Found:
     Raises:
         InputError: there is no data set of that name, or `root` is no folder.
     """
-    if name not in KNOWN:
-        raise InputError(f"{name!r} is not one of: {', '.join(KNOWN)}.")
-    known, root = KNOWN[name], root_of(f"{name}:{root}")
+    if name not in DATASETS:
+        raise InputError(f"{name!r} is not one of: {', '.join(DATASETS)}.")
+    known, root = DATASETS[name], root_of(f"{name}:{root}")
     try:
         if name in cifar.FILES:
             _, labels, _ = cifar.read(name, root)
@@ -95,7 +95,7 @@ def look(name: str, root: Path) -> Found:
                 {each: sum(1 for _ in pictures(folder, None)) for each, folder in imagenet.class_folders(name, root).items()}
             )
             found = Found(sizes.total(), sizes.total(), sum(size > 0 for size in sizes.values()), [])
-    except Broken as fault:
+    except BrokenDataset as fault:
         return Found(0, 0, 0, [str(fault)])
     should, is_ = (known.images, known.labelled, known.classes), (found.images, found.labelled, found.classes)
     of = ("images", "images with a label", "classes")

@@ -14,7 +14,7 @@ from connr.errors import InputError
 
 @runtime_checkable
 class Rows(Protocol):
-    """n rows of one shape and type. A tensor is such, `Stored` is another.
+    """n rows of one shape and type. A tensor is such, `FileRows` is another.
 
     Attributes:
         shape: (n, ...).
@@ -33,7 +33,7 @@ class Rows(Protocol):
         ...
 
 
-class Stored:
+class FileRows:
     """Rows in a file, each read when it is asked for: a set of any size takes the memory of a batch.
 
     Read by position and not mapped: of a mapped file, all that was ever touched counts as the process's memory. Goes to

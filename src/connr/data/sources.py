@@ -10,12 +10,12 @@ from torch import Tensor
 from connr.data.arrays import from_arrays
 from connr.data.dataset import read_dataset
 from connr.data.folder import UNREADABLE_AT_MOST, read_folder
-from connr.data.hub import HUB, read_hub
+from connr.data.huggingface import HUB, read_hub
 from connr.data.image_set import ImageSet
-from connr.data.named import NAMED, named_in
+from connr.data.named import NAMED, dataset_name
 from connr.data.npz import read_npz
 from connr.data.paper import read_named
-from connr.data.room import Room
+from connr.data.storage import StoragePolicy
 from connr.errors import InputError
 from connr.recipe.photograph import Photograph
 from connr.recipe.square import Square
@@ -30,7 +30,7 @@ def open_images(
     labels_from_folders: bool = False,
     leave_out: Path | None = None,
     threads: int | None = None,
-    room: Room = Room(),  # noqa: B008 - it never changes
+    storage: StoragePolicy = StoragePolicy(),  # noqa: B008 - it never changes
     unreadable_at_most: float = UNREADABLE_AT_MOST,
     kept: Photograph | None = None,
 ) -> ImageSet:
@@ -53,27 +53,27 @@ def open_images(
     """
     square = Square(size, channels, interpolation)
     if isinstance(data, np.ndarray | Tensor):
-        return from_arrays(np.asarray(data), None, square, "the array", room=room)
+        return from_arrays(np.asarray(data), None, square, "the array", storage=storage)
     if not isinstance(data, str | Path):
         if not (hasattr(data, "__getitem__") or hasattr(data, "__iter__")):
             raise InputError(f"DATA is a {type(data).__name__}: it should be an array, a data set, a folder or an .npz file.")
-        return read_dataset(data, square, room, kept)
+        return read_dataset(data, square, storage, kept)
     if not str(data):
         raise InputError(f"DATA is empty: it should be a folder of pictures, an .npz file or {', '.join(NAMED)}.")
     if labels_from_folders and not Path(data).is_dir():
         raise InputError(f"{data} is no folder, so there are no subfolders to take labels from.")
-    if name := named_in(data):
+    if name := dataset_name(data):
         if name == "digits":
             return replace(digits(square), source=name)
-        return read_named(str(data), square, threads, room, unreadable_at_most, kept)
+        return read_named(str(data), square, threads, storage, unreadable_at_most, kept)
     if str(data).startswith(HUB) and not Path(data).exists():
-        return replace(read_hub(str(data), square, room, kept), source=str(data))
+        return replace(read_hub(str(data), square, storage, kept), source=str(data))
     path = Path(data)
     if path.is_dir():
-        found = read_folder(path, square, labels_from_folders, leave_out, threads, room, unreadable_at_most, kept)
+        found = read_folder(path, square, labels_from_folders, leave_out, threads, storage, unreadable_at_most, kept)
         return replace(found, source=str(path.resolve()))
     if path.suffix.lower() == ".npz" and path.is_file():
-        return replace(read_npz(path, square, room), source=str(path.resolve()))
+        return replace(read_npz(path, square, storage), source=str(path.resolve()))
     if path.exists():
         raise InputError(f"{path} is neither a folder of pictures nor an .npz file.")
     raise InputError(

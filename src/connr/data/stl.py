@@ -9,7 +9,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from connr.data.image_set import UNLABELLED
-from connr.data.named import Broken
+from connr.data.named import BrokenDataset
 from connr.data.pixels import brought_to, together
 from connr.recipe.square import Square
 
@@ -41,7 +41,7 @@ def labels(root: Path) -> Int[Tensor, " n"]:
             continue
         known = np.fromfile(root / FOLDER / f"{part}_y.bin", np.uint8).astype(np.int64)
         if len(known) != count or not 1 <= known.min() <= known.max() <= 10:
-            raise Broken(f"{FOLDER}/{part}_y.bin should have {count} labels of 1 to 10")
+            raise BrokenDataset(f"{FOLDER}/{part}_y.bin should have {count} labels of 1 to 10")
         found.append(torch.from_numpy(known - 1))
     return torch.cat(found)
 
@@ -53,10 +53,10 @@ def sizes(root: Path) -> list[int]:
         path = root / FOLDER / f"{part}_X.bin"
         for needed in (path, *([root / FOLDER / f"{part}_y.bin"] if part != "unlabeled" else [])):
             if not needed.is_file():
-                raise Broken(f"{FOLDER}/{needed.name} is missing")
+                raise BrokenDataset(f"{FOLDER}/{needed.name} is missing")
         count, rest = divmod(path.stat().st_size, 3 * SIDE * SIDE)
         if rest or not count:
-            raise Broken(f"{FOLDER}/{path.name} is no whole number of images long")
+            raise BrokenDataset(f"{FOLDER}/{path.name} is no whole number of images long")
         found.append(count)
     return found
 
@@ -65,7 +65,7 @@ def class_names(root: Path) -> list[str]:
     try:
         names = (root / FOLDER / "class_names.txt").read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as fault:
-        raise Broken(f"{FOLDER}/class_names.txt cannot be read: {fault!r}") from fault
+        raise BrokenDataset(f"{FOLDER}/class_names.txt cannot be read: {fault!r}") from fault
     if len(set(names)) != 10:
-        raise Broken(f"{FOLDER}/class_names.txt should name 10 classes")
+        raise BrokenDataset(f"{FOLDER}/class_names.txt should name 10 classes")
     return names

@@ -10,15 +10,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from connr.data.ahead import read_ahead
 from connr.data.folder import pictures, read_picture
-from connr.data.hub import HUB
+from connr.data.huggingface import HUB
 from connr.data.image_set import ImageSet, Skipped
-from connr.data.named import NAMED, named_in
+from connr.data.named import NAMED, dataset_name
 from connr.data.npz import rows_of_npz
 from connr.data.opening import open_for
-from connr.data.room import Room
+from connr.data.prefetch import read_ahead
 from connr.data.sources import open_images
+from connr.data.storage import StoragePolicy
 from connr.errors import InputError
 from connr.recipe import Recipe
 from connr.recipe.square import Square
@@ -47,8 +47,8 @@ class Stream(NamedTuple):
 def stream_for(r: Recipe, data: str | Path | Iterable[str], chunk_size: int) -> Stream:
     """As `open_stream`, of what the recipe is for: images at its size, or rows of features."""
     if not r.takes_features:
-        room = Room(r.data.resident_gib)
-        return open_stream(data, r.data.size, r.data.channels, chunk_size, r.data.interpolation, room=room)
+        storage = StoragePolicy(r.data.resident_gib)
+        return open_stream(data, r.data.size, r.data.channels, chunk_size, r.data.interpolation, storage=storage)
     if not isinstance(data, str | Path):
         raise InputError("this model takes rows of features, not pictures: DATA should be an .npz, .npy or .parquet file.")
     whole = open_for(r, data)
@@ -62,7 +62,7 @@ def open_stream(
     chunk_size: int,
     interpolation: str = "bilinear",
     *,
-    room: Room = Room(),  # noqa: B008 - it never changes
+    storage: StoragePolicy = StoragePolicy(),  # noqa: B008 - it never changes
 ) -> Stream:
     """DATA -> chunks of `chunk_size` images, the last one smaller.
 
@@ -90,12 +90,12 @@ def open_stream(
     if path.is_file():
         total, rows = rows_of_npz(path, square)
         return Stream(_stacked(rows, chunk_size), total)
-    if not path.exists() and not named_in(data) and not str(data).startswith(HUB):
+    if not path.exists() and not dataset_name(data) and not str(data).startswith(HUB):
         raise InputError(
             f"{str(data)!r} is not there: DATA should be a picture, a folder, an .npz file, {', '.join(NAMED)}, "
             "or - for paths on standard input."
         )
-    whole = open_images(data, *square, room=room)
+    whole = open_images(data, *square, storage=storage)
     return Stream(_cut(whole, chunk_size), len(whole))
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from connr import run
+from connr import runs
 from connr.data.sources import over_network
 from connr.errors import InputError
 from connr.export.folder import save_for_hub, save_lean
@@ -38,9 +38,9 @@ def export(folder: RunFolder, to: str, out: Path) -> str:
         if not out.absolute().parent.is_dir():
             raise InputError(f"--out {out}: there is no folder {out.parent}.")
         check_writable(out)
-    r, model = run.load_model(folder, "cpu")
+    r, model = runs.load_model(folder, "cpu")
     if to == "onnx":
-        source = run.read_config(folder).data
+        source = runs.read_config(folder).data
         off = save_onnx(r, model, "" if over_network(source) else source, out)
         shape = f"images uint8 [n,{r.data.size},{r.data.size},{r.data.channels}]"
         shape = f"rows float32 [n,{r.data.features}]" if r.takes_features else shape

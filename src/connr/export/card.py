@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import yaml
 
-from connr import __version__, run
+from connr import __version__, runs
 from connr.errors import InputError
 from connr.recipe import Recipe
 from connr.run_folder import RunFolder
@@ -38,7 +38,7 @@ clusters = model.predict("{data}")
 
 ```python
 import torch
-from connr.export.hub import HubModel
+from connr.export.model_repository import HubModel
 
 model = HubModel.from_pretrained("FOLDER")  # or USER/NAME
 {given}
@@ -93,7 +93,7 @@ def _given(r: Recipe) -> str:
 
 def _scored(folder: RunFolder) -> str:
     try:
-        scores: Mapping[str, float] = run.evaluate(folder)
+        scores: Mapping[str, float] = runs.evaluate(folder)
     except InputError:  # no labels, or saved without its run
         return "The images it was fitted on had no labels to score it against."
     return (

@@ -13,11 +13,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from connr import __version__
-from connr.backbones import Standardise
 from connr.data.stream import open_stream
-from connr.errors import InputError, NotTheSame
+from connr.errors import ExportMismatch, InputError
 from connr.export.deployed import Deployed
 from connr.model import Model
+from connr.networks import Standardise
 from connr.recipe import Recipe
 from connr.run_folder import replacing
 
@@ -78,7 +78,7 @@ def compare(deployed: Deployed, session: Any, images: UInt8[Tensor, "n h w c"] |
         to_theirs = np.linalg.norm(ours[0] - deployed.centroids.numpy()[clusters], axis=1)
         ties = np.abs(to_theirs - ours[2]) <= tolerance
         if not off <= tolerance or (other & ~ties).any():
-            raise NotTheSame(f"ONNX differs from torch by {off:.1e} and in {other.sum()} of {len(batch)} clusters.")
+            raise ExportMismatch(f"ONNX differs from torch by {off:.1e} and in {other.sum()} of {len(batch)} clusters.")
     return worst
 
 
@@ -89,7 +89,7 @@ def rows_like(model: Model) -> Float[Tensor, "n f"]:
 
 
 def real_images(source: str, size: int, channels: int) -> UInt8[Tensor, "n h w c"]:
-    """Some of the images of the run, or digits where those are not to be had."""
+    """Some of the images of the run, or digits where those are not available."""
     for data in (source, "digits"):
         try:
             chunk = next(open_stream(data, size, channels, CHECKED_ON).chunks) if data else None

@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader, SequentialSampler
 
 from connr.errors import InputError
-from connr.integrations.features import extract
+from connr.integrations.embeddings import extract
 from connr.integrations.two_stages import TwoStageLoss
 
 

@@ -11,11 +11,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from connr.algorithm import group_loss, off_boundary
+from connr.clustering.kmeans import Clusters, kmeans
 from connr.errors import InputError
 from connr.frameworks.byol import negative_cosine
 from connr.frameworks.framework import on_sphere
-from connr.kmeans import Clusters, kmeans
-from connr.neighbourhoods import contextual, itself
+from connr.neighbours import contextual, itself
 from connr.randomness import stream
 from connr.schedules import linear_fraction
 
@@ -27,7 +27,7 @@ class TwoStageLoss(nn.Module):
         n_clusters: K >= 2, of the k-means that finds the boundaries.
         start: t0, the first epoch of stage 2, from 0.
         end: T, the number of epochs; the fraction kept rises until there (Eq. 12).
-        k, k1, k2, alpha, layers: of `connr.neighbourhoods.contextual`.
+        k, k1, k2, alpha, layers: of `connr.neighbours.contextual`.
         fraction, final: of the anchors that are kept at t0, and at T.
         restarts: of k-means.
         seed: of k-means; torch's own generators are not touched.

@@ -4,14 +4,14 @@ from connr.recipe.crowding import crowded
 from connr.recipe.networks import BYOL, MLP, MoCo, Pretrained, ResNet, SimSiam, SmallResNet
 from connr.recipe.reading import RecipeError, backbone, check, keys, load, names, text
 from connr.recipe.recipe import Recipe
-from connr.recipe.stages import Boundary, Contextual, Everyone, Itself, Local, Stage
+from connr.recipe.stages import AllAnchors, Boundary, Contextual, Itself, Local, Stage
 
 __all__ = [
     "BYOL",
     "MLP",
+    "AllAnchors",
     "Boundary",
     "Contextual",
-    "Everyone",
     "Itself",
     "Local",
     "MoCo",

@@ -63,7 +63,7 @@ PRESETS = ("presets/paper", "presets/released")  # not whole recipes, for others
 
 def names() -> list[str]:
     """The recipes that come with the package."""
-    return sorted(f.name.removesuffix(".yaml") for f in _shelf().iterdir() if f.name.endswith(".yaml"))
+    return sorted(f.name.removesuffix(".yaml") for f in _recipe_folder().iterdir() if f.name.endswith(".yaml"))
 
 
 def text(name: str) -> str:
@@ -73,7 +73,7 @@ def text(name: str) -> str:
         RecipeError: there is neither.
     """
     if name in names() or name in PRESETS:
-        return (_shelf() / f"{name}.yaml").read_text(encoding="utf-8")
+        return (_recipe_folder() / f"{name}.yaml").read_text(encoding="utf-8")
     path = Path(name)
     if path.suffix in {".yaml", ".yml"} and os.path.isfile(path):  # noqa: PTH113 - takes any name
         try:
@@ -176,14 +176,14 @@ def check(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
         content = recipe.model_dump()
     except ValidationError as faults:
         lines += _explain(faults)
-    lines += _misfits(content)
+    lines += _inconsistencies(content)
     if recipe is None or lines:
         head = f"recipe {name!r} has {len(lines)} fault{'s' if len(lines) > 1 else ''}: "
         raise RecipeError(head + ("\n  " if len(lines) > 1 else "") + "\n  ".join(lines))
     return recipe
 
 
-def _misfits(content: Mapping[str, Any]) -> Iterator[str]:
+def _inconsistencies(content: Mapping[str, Any]) -> Iterator[str]:
     """Values that do not fit together, wherever both are there to be compared."""
 
     def at(*place: str) -> Any:
@@ -271,5 +271,5 @@ def _nearest(word: str, known: list[str]) -> str:
     return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
-def _shelf() -> Traversable:
+def _recipe_folder() -> Traversable:
     return resources.files("connr") / "recipes"

@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field
 
+from connr.recipe.augmentation import Augment, FeatureViews
 from connr.recipe.networks import BYOL, MLP, MoCo, Pretrained, ResNet, SimSiam, SmallResNet
 from connr.recipe.photograph import Photograph
 from connr.recipe.section import MAX_EPOCHS, ClusterCount, Count, EpochCount, Name, NonNegative, Positive, Section, Share
 from connr.recipe.square import Square
 from connr.recipe.stages import GroupStage, Stage
-from connr.recipe.views import Augment, FeatureViews
 
 
 class Data(Section):
@@ -80,7 +80,7 @@ class Train(Section):
     deterministic: bool = False
 
 
-class AtHand(Section):
+class PreferIfCached(Section):
     """What is run instead, where the weights of one of these backbones are on the machine: that recipe, on the first one."""
 
     recipe: Name
@@ -114,7 +114,7 @@ class Recipe(Section):
     train: Train = Train()
     kmeans: KMeans = KMeans()
     log: Literal["none", "tensorboard", "csv"] = "none"
-    at_hand: AtHand | None = None
+    prefer_if_cached: PreferIfCached | None = None
 
     @property
     def t0(self) -> int:

@@ -31,7 +31,7 @@ class Contextual(Section):
     layers: Layers = 2
 
 
-class Everyone(Section):
+class AllAnchors(Section):
     """All images are anchors."""
 
     name: Literal["all"]
@@ -40,14 +40,14 @@ class Everyone(Section):
 class Boundary(Section):
     """Eqs. 9-13: `fraction` of the anchors kept at t0, rising to `final` at the share `until` of all epochs (Eq. 12).
 
-    `sigma_too: false` drops the image at the threshold as well.
+    `inclusive_threshold: false` drops the image at the threshold as well.
     """
 
     name: Literal["boundary"]
     fraction: Fraction = 0.8
     final: Fraction = 1.0
     until: Share = 1.0
-    sigma_too: bool = True
+    inclusive_threshold: bool = True
 
 
 class LearningRateFactors(Section):
@@ -58,7 +58,7 @@ class LearningRateFactors(Section):
 
 
 NeighbourhoodSection = Annotated[Itself | Local | Contextual, Field(discriminator="name")]
-AnchorsSection = Annotated[Everyone | Boundary, Field(discriminator="name")]
+AnchorsSection = Annotated[AllAnchors | Boundary, Field(discriminator="name")]
 
 
 class Stage(Section):
@@ -69,7 +69,7 @@ class Stage(Section):
     """
 
     neighbourhood: NeighbourhoodSection = Itself(name="itself")
-    anchors: AnchorsSection = Everyone(name="all")
+    anchors: AnchorsSection = AllAnchors(name="all")
     crop_scale: tuple[Fraction, Fraction] | None = None
     lr_factors: LearningRateFactors = LearningRateFactors()
     memory: Annotated[int, Field(ge=0, le=2**20)] = 0

@@ -13,7 +13,7 @@ GOLDEN = 0.61803398875
 RGB = tuple[float, float, float]
 
 
-class Ground(NamedTuple):
+class Background(NamedTuple):
     """What dots lie on, what they are mixed with to be seen on it, and the contrast that they have at least."""
 
     colour: RGB
@@ -21,8 +21,8 @@ class Ground(NamedTuple):
     contrast: float
 
 
-LIGHT = Ground((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), 2.0)
-DARK = Ground((0.09, 0.1, 0.12), (1.0, 1.0, 1.0), 3.0)
+LIGHT = Background((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), 2.0)
+DARK = Background((0.09, 0.1, 0.12), (1.0, 1.0, 1.0), 3.0)
 
 
 def palette(n_clusters: int) -> list[tuple[str, str]]:
@@ -40,7 +40,7 @@ def contrast(one: RGB, other: RGB) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
-def _seen_on(ground: Ground, colour: RGB) -> RGB:
+def _seen_on(ground: Background, colour: RGB) -> RGB:
     """The colour, mixed with the ink as little as the contrast asks for."""
     for share in range(0, 100, 4):
         if contrast(mixed := _mixed(colour, ground.ink, share / 100), ground.colour) >= ground.contrast:

@@ -48,7 +48,7 @@ class Chart(NamedTuple):
     bottom: int = HEIGHT - BOTTOM
 
 
-class Asked(NamedTuple):
+class Query(NamedTuple):
     """What a chart shows: its lines by name, the range its axis has at least, the digits of its values."""
 
     title: str
@@ -61,8 +61,8 @@ class Asked(NamedTuple):
 def charts(records: list[dict[str, Any]], epochs: int) -> list[Chart]:
     """A chart for each kind of number that the epochs have; those that no epoch has are left out."""
     asked = (
-        Asked("Loss", "Mean over the steps of an epoch.", {"loss": _key("loss")}, (), 3),
-        Asked(
+        Query("Loss", "Mean over the steps of an epoch.", {"loss": _key("loss")}, (), 3),
+        Query(
             "Scores",
             "Against the labels, which training never sees.",
             {name.upper(): _key(name) for name in ("acc", "nmi", "ari")},
@@ -70,21 +70,21 @@ def charts(records: list[dict[str, Any]], epochs: int) -> list[Chart]:
             3,
         ),
         # By rank: k-means numbers its clusters anew in every epoch.
-        Asked(
+        Query(
             "Cluster sizes",
             "Images in the largest, the median and the smallest cluster.",
             {"largest": _sizes(max), "median": _sizes(statistics.median), "smallest": _sizes(min)},
             (0.0,),
             0,
         ),
-        Asked(
+        Query(
             "Spread of the features",
             "About 1 when they spread over the sphere, 0 when they have collapsed.",
             {"feature std": _key("feature_std")},
             (0.0, 1.0),
             3,
         ),
-        Asked(
+        Query(
             "Anchors kept",
             "Share of a batch far enough from a boundary to be drawn to its neighbours.",
             {"kept": _key("kept")},
@@ -97,7 +97,7 @@ def charts(records: list[dict[str, Any]], epochs: int) -> list[Chart]:
     return [chart for chart in drawn if chart]
 
 
-def _chart(asked: Asked, records: list[dict[str, Any]], epochs: int, begins: int | None) -> Chart | None:
+def _chart(asked: Query, records: list[dict[str, Any]], epochs: int, begins: int | None) -> Chart | None:
     found = {name: _series(records, value) for name, value in asked.values.items()}
     values = [value for series in found.values() for _, value in series] + list(asked.covers)
     if not any(found.values()):

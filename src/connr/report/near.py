@@ -7,8 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from connr import metrics
-from connr.neighbourhoods import contextual
-from connr.neighbourhoods.blockwise import nearest_blockwise
+from connr.neighbours import contextual
+from connr.neighbours.blockwise import nearest_blockwise
 from connr.randomness import stream
 from connr.recipe import Contextual, Pretrained, Recipe
 from connr.report.map import MOST_POINTS
@@ -21,7 +21,7 @@ WHOLE_TO = 60_000  # images; of more, so many at random: the time of the search 
 TYPICAL = 0.1  # of a cluster, its most central ones and those nearest to a boundary, of which one each is drawn
 
 
-class Near(NamedTuple):
+class NeighbourExamples(NamedTuple):
     """An image of a cluster, where it lies there, and its neighbours, the nearest first."""
 
     cluster: int
@@ -30,14 +30,14 @@ class Near(NamedTuple):
     neighbours: list[int]
 
 
-class Nearby(NamedTuple):
+class NeighbourExample(NamedTuple):
     """Some images with their neighbours; among how many those were looked for.
 
     purity: for each of `WAYS` the mean share of neighbours with the label of their image, where there are labels.
     together: the mean share of contextual neighbours in the cluster of their image.
     """
 
-    images: list[Near]
+    images: list[NeighbourExamples]
     among: int
     purity: dict[str, float]
     together: float
@@ -52,7 +52,7 @@ def pool(n: int, r: Recipe) -> Int[Tensor, " m"]:
     return torch.randperm(n, generator=stream(r.seed, "map"))[:most].sort().values
 
 
-def nearby(features: Float[Tensor, "m d"], among: Int[Tensor, " m"], rows: Rows, r: Recipe) -> Nearby | None:
+def nearby(features: Float[Tensor, "m d"], among: Int[Tensor, " m"], rows: Rows, r: Recipe) -> NeighbourExample | None:
     """None where an image is alone.
 
     Args:
@@ -76,9 +76,9 @@ def nearby(features: Float[Tensor, "m d"], among: Int[Tensor, " m"], rows: Rows,
         }
         for where, ones in kinds.items():
             at = int(ones[torch.randint(len(ones), (), generator=generator)])
-            images.append(Near(cluster, where, int(among[at]), among[found["contextual"][at, 1:]].tolist()))
+            images.append(NeighbourExamples(cluster, where, int(among[at]), among[found["contextual"][at, 1:]].tolist()))
     purity = purities(rows.labels[among], found)
-    return Nearby(images, len(among), purity, metrics.purity(clusters, found["contextual"]))
+    return NeighbourExample(images, len(among), purity, metrics.purity(clusters, found["contextual"]))
 
 
 def each_way(features: Float[Tensor, "n d"], r: Recipe, count: int) -> dict[str, Int[Tensor, "n k"]]:

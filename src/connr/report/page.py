@@ -9,17 +9,17 @@ from typing import Any
 import jinja2
 import torch
 
-from connr import __version__, metrics, run
-from connr.boundary import keep
+from connr import __version__, metrics, runs
+from connr.clustering.boundary import keep
 from connr.data import ImageSet
 from connr.recipe import Boundary
-from connr.report import beside, colours, contact, curves, thumbnails
-from connr.report.cautions import cautions, latest_sizes
+from connr.report import baselines, colours, contact, curves, thumbnails
 from connr.report.confusion import confusion, worst
+from connr.report.diagnostics import diagnostics, latest_sizes
 from connr.report.map import coordinates, drawn
 from connr.report.near import nearby, pool
 from connr.report.progress import duration
-from connr.report.reading import Account, Rows, check_names, images_of, read, shown
+from connr.report.reading import Rows, RunRecord, check_names, images_of, read, shown
 from connr.run_folder import RunFolder, write_text
 
 PICTURES, FEWER_PICTURES = 10, 6  # of each kind on a contact sheet
@@ -52,7 +52,7 @@ def write(folder: RunFolder, images: ImageSet | None = None, data: str | None = 
     write_text(folder.report, render(account, images, device))
 
 
-def render(account: Account, images: ImageSet | None, device: str = "auto") -> str:
+def render(account: RunRecord, images: ImageSet | None, device: str = "auto") -> str:
     """The page; of an unfinished run, which has no images, its curves and warnings."""
     parts = _finished(account, account.rows, images, device) if account.rows and images else {}
     return (
@@ -64,11 +64,11 @@ def render(account: Account, images: ImageSet | None, device: str = "auto") -> s
             r=account.recipe,
             unit="rows" if account.recipe.takes_features else "images",
             n=sum(latest_sizes(account)),
-            cautions=cautions(account),
+            diagnostics=diagnostics(account),
             charts=curves.charts(account.records, account.recipe.train.epochs),
             seconds=sum(record["seconds"] for record in account.records),
             palette=colours.palette(account.n_clusters),
-            made={
+            backbone_config={
                 "connr": __version__,
                 "torch": torch.__version__,
                 "Python": platform.python_version(),
@@ -79,7 +79,7 @@ def render(account: Account, images: ImageSet | None, device: str = "auto") -> s
     )
 
 
-def _finished(account: Account, rows: Rows, images: ImageSet, device: str) -> dict[str, Any]:
+def _finished(account: RunRecord, rows: Rows, images: ImageSet, device: str) -> dict[str, Any]:
     """What only a finished run has."""
     r, k = account.recipe, account.n_clusters
     labelled = bool(rows.class_names)
@@ -92,7 +92,7 @@ def _finished(account: Account, rows: Rows, images: ImageSet, device: str) -> di
     among = pool(len(rows.names), r)
     features, of_backbone = _features(account, images, among, on_map, device)
     near = nearby(features, among, rows, r)
-    plain = images.images[on_map] if r.takes_features else thumbnails.smaller(images.images, on_map, beside.SIDE)
+    plain = images.images[on_map] if r.takes_features else thumbnails.smaller(images.images, on_map, baselines.SIDE)
     wanted |= {i for one in near.images for i in (one.image, *one.neighbours)} if near else set()
     return {
         "rows": rows,
@@ -106,7 +106,7 @@ def _finished(account: Account, rows: Rows, images: ImageSet, device: str) -> di
         "near": near,
         "shown_points": len(on_map),
         "fr0": _fr0(account),
-        "beside": beside.compare(plain, rows.assigned.clusters[on_map], rows.labels[on_map], k, r.seed, of_backbone),
+        "beside": baselines.compare(plain, rows.assigned.clusters[on_map], rows.labels[on_map], k, r.seed, of_backbone),
         "table": table,
         "table_fits": bool(table) and max(len(rows.class_names), k) <= TABLE_TO,
         "mistakes": mistakes,
@@ -117,10 +117,10 @@ def _finished(account: Account, rows: Rows, images: ImageSet, device: str) -> di
 
 
 def _features(
-    account: Account, images: ImageSet, among: torch.Tensor, on_map: torch.Tensor, device: str
+    account: RunRecord, images: ImageSet, among: torch.Tensor, on_map: torch.Tensor, device: str
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """What is clustered of some images; and what a frozen backbone makes of those on the map, which are some of these."""
-    _, model = run.load_model(account.folder, device)
+    _, model = runs.load_model(account.folder, device)
     features, of_backbone = [], []
     for some in among.split(AT_A_TIME):
         pixels = images.images[some]
@@ -133,7 +133,7 @@ def _features(
     return torch.cat(features), torch.cat(of_backbone) if of_backbone else None
 
 
-def _points(account: Account, rows: Rows, images: ImageSet, features: torch.Tensor, on_map: torch.Tensor) -> dict[str, Any]:
+def _points(account: RunRecord, rows: Rows, images: ImageSet, features: torch.Tensor, on_map: torch.Tensor) -> dict[str, Any]:
     """What the script of the map is given; its numbers are those of assignments.csv."""
     places = coordinates(features, account.recipe.seed)
     if account.recipe.takes_features:
@@ -157,7 +157,7 @@ def _points(account: Account, rows: Rows, images: ImageSet, features: torch.Tens
     }
 
 
-def _fr0(account: Account) -> float:
+def _fr0(account: RunRecord) -> float:
     anchors = account.recipe.group.anchors
     return anchors.fraction if isinstance(anchors, Boundary) else FR0
 

@@ -7,13 +7,13 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from connr.training import Listener
+from connr.engine import Callback
 
 LINE_EVERY = 10.0  # seconds, where there is no terminal
 ESTIMATE_FROM = 120.0  # seconds of expected training worth a warning
 
 
-class ProgressBar(Listener):
+class ProgressBar(Callback):
     """Stage, epoch, loss, ACC where labels exist, time left. To be used in a `with` block."""
 
     def __init__(self, console: Console, quiet: bool = False) -> None:
@@ -41,7 +41,7 @@ class ProgressBar(Listener):
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> None:
         self.bar.stop()
 
-    def passed(self, done: int, of: int, waiting: str) -> None:
+    def on_progress(self, done: int, of: int, waiting: str) -> None:
         if self.passing is None:
             self.passing = self.bar.add_task(waiting or "backbone", total=of, summary="")
             self.began = time.monotonic(), done
@@ -55,21 +55,21 @@ class ProgressBar(Listener):
             left = (self.said - began) / (done - at) * (of - done) if done > at else None
             self.console.print(waiting or f"backbone {done:,} of {of:,} images{f', {duration(left)} left' if left else ''}")
 
-    def started(self, epochs: int, steps_per_epoch: int, first_epoch: int, first_group_epoch: int) -> None:
+    def on_train_start(self, epochs: int, steps_per_epoch: int, first_epoch: int, first_group_epoch: int) -> None:
         self.epochs, self.per_epoch, self.epoch, self.t0 = epochs, steps_per_epoch, first_epoch, first_group_epoch
         self.task = self.bar.add_task(
             self._where(), total=epochs * steps_per_epoch, completed=first_epoch * steps_per_epoch, summary=""
         )
 
-    def estimated(self, seconds: float) -> None:
+    def on_time_estimate(self, seconds: float) -> None:
         if seconds >= ESTIMATE_FROM and not self.quiet:
             steps = (self.epochs - self.epoch) * self.per_epoch
             self.console.print(f"{steps:,} steps left will take about {duration(seconds)} on this machine.")
 
-    def stepped(self) -> None:
+    def on_step_end(self) -> None:
         self.bar.advance(self.task)
 
-    def finished_epoch(self, record: dict[str, Any]) -> None:
+    def on_epoch_end(self, record: dict[str, Any]) -> None:
         self.epoch = record["epoch"]
         if "acc" in record:
             self.acc = f"  ACC {record['acc']:.3f}"

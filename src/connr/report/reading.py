@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from connr import recipe, run
+from connr import recipe, runs
 from connr.data import ImageSet, Skipped, open_for
 from connr.data.sources import over_network
 from connr.errors import InputError
@@ -29,7 +29,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Account:
+class RunRecord:
     """A run as its folder tells it; `rows` is None while it is unfinished, and `source` and `version` are then empty."""
 
     folder: RunFolder
@@ -45,7 +45,7 @@ class Account:
         return self.recipe.clusters or 0
 
 
-def read(folder: RunFolder) -> Account:
+def read(folder: RunFolder) -> RunRecord:
     """The account of a run, finished or not.
 
     Raises:
@@ -53,17 +53,17 @@ def read(folder: RunFolder) -> Account:
     """
     if not folder.holds_a_run():
         raise InputError(f"{folder.path} holds no run.")
-    r, records = recipe.load(str(folder.recipe)), run.history(folder)
+    r, records = recipe.load(str(folder.recipe)), runs.history(folder)
     skipped = [Skipped(*row) for row in read_skipped(folder.skipped)]
     if not (folder.config.is_file() and folder.model.is_file() and folder.assignments.is_file()):
-        return Account(folder, r, records, skipped, None, "", "")
-    config = run.read_config(folder)
+        return RunRecord(folder, r, records, skipped, None, "", "")
+    config = runs.read_config(folder)
     if (config.clusters, config.recipe.takes_features) != (r.clusters, r.takes_features):
         raise InputError(f"{folder.config} and {folder.recipe} are of different runs.")
-    return Account(folder, r, records, skipped, _rows(folder, config.clusters), config.data, config.connr)
+    return RunRecord(folder, r, records, skipped, _rows(folder, config.clusters), config.data, config.connr)
 
 
-def images_of(account: Account, data: str | None = None) -> ImageSet:
+def images_of(account: RunRecord, data: str | None = None) -> ImageSet:
     """The images of a finished run, from DATA or from where they were.
 
     Raises:
@@ -85,7 +85,7 @@ def images_of(account: Account, data: str | None = None) -> ImageSet:
     return images
 
 
-def check_names(account: Account, images: ImageSet, given: str) -> None:
+def check_names(account: RunRecord, images: ImageSet, given: str) -> None:
     """Refuses images that are not those of assignments.csv, in number, name or order."""
     there, asked = images.names, account.rows.names if account.rows else []
     if there == asked:
@@ -106,7 +106,7 @@ def shown(name: str) -> str:
 
 
 def _rows(folder: RunFolder, n_clusters: int) -> Rows:
-    placed = run.read_assignments(folder, n_clusters)
+    placed = runs.read_assignments(folder, n_clusters)
     written = {row.label for row in placed} - {""}
     class_names = sorted(written, key=int) if all(name.isdecimal() for name in written) else sorted(written)
     index = {name: at for at, name in enumerate(class_names)} | {"": -1}

@@ -16,8 +16,8 @@ def spread_out(assigned: Assigned, cluster: int, count: int) -> list[int]:
     """Up to `count` images of a cluster, from its most central to its farthest, in even steps of rank."""
     members = (assigned.clusters == cluster).nonzero().flatten()
     by_distance = members[assigned.distances[members].argsort(stable=True)]
-    ranks = torch.linspace(0, len(members) - 1, min(count, len(members))).round().long()
-    return by_distance[ranks].tolist()
+    communicator = torch.linspace(0, len(members) - 1, min(count, len(members))).round().long()
+    return by_distance[communicator].tolist()
 
 
 def gap_between(size: int) -> int:

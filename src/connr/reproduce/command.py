@@ -8,8 +8,9 @@ from pathlib import Path
 
 from connr import experiment
 from connr.data import ImageSet, open_for
-from connr.data.hub import HUB
-from connr.data.named import NAMED, ROOT, named_in
+from connr.data.huggingface import HUB
+from connr.data.named import NAMED, ROOT, dataset_name
+from connr.engine import Callback
 from connr.errors import InputError
 from connr.recipe import Recipe
 from connr.reproduce import figures, speed, summary
@@ -17,9 +18,8 @@ from connr.reproduce.plan import SPEED, Cell, stage_1_of
 from connr.reproduce.runner import Cost, measure, reproduce
 from connr.reproduce.tables import TABLES
 from connr.run_folder import write_bytes, write_text
-from connr.training import Listener
 
-Listeners = Callable[[Cell], AbstractContextManager[Listener]]
+Listeners = Callable[[Cell], AbstractContextManager[Callback]]
 
 
 def time_steps(command: str, recipes: dict[str, Recipe], rounds: int, out: Path, into: Path | None, device: str) -> str:
@@ -71,7 +71,7 @@ def open_all(todo: list[Cell], data: str | None) -> dict[str, ImageSet]:
 
 def without_its_place(data: str) -> str:
     """DATA for a page that others read: a name, or a file without its folder, which is nobody else's business."""
-    return data if data.startswith(HUB) else named_in(data) or Path(data).name
+    return data if data.startswith(HUB) else dataset_name(data) or Path(data).name
 
 
 def carry_out(
@@ -107,10 +107,10 @@ def carry_out(
         section = _draw(what, command, todo, images, place)
     picture = place / f"{what}.png"
     if into:
-        beside = into.parent / f"{what}-{todo[0].data_set}.png"
+        baselines = into.parent / f"{what}-{todo[0].data_set}.png"
         if picture.is_file():
-            write_bytes(beside, picture.read_bytes())
-        summary.put(section + (f"\n![{what}, {todo[0].data_set}]({beside.name})\n" if picture.is_file() else ""), into)
+            write_bytes(baselines, picture.read_bytes())
+        summary.put(section + (f"\n![{what}, {todo[0].data_set}]({baselines.name})\n" if picture.is_file() else ""), into)
     return section + (f"\nPicture: {picture}\n" if picture.is_file() else "")
 
 

@@ -9,17 +9,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from connr import experiment, metrics, run
-from connr.augment import Augment
-from connr.boundary import boundary_ratio, keep
+from connr import experiment, metrics, runs
+from connr.clustering.boundary import boundary_ratio, keep
+from connr.clustering.kmeans import Clusters, kmeans
 from connr.data import ImageSet, batches
-from connr.kmeans import Clusters, kmeans
-from connr.neighbourhoods import contextual, local
+from connr.engine import checkpoint, extract
+from connr.neighbours import contextual, local
 from connr.randomness import stream
 from connr.recipe import Boundary, Contextual, Recipe
 from connr.reproduce.plan import Cell
 from connr.reproduce.tables import WHOLE
-from connr.training import checkpoint, extract
+from connr.views import Augment
 
 KINDS = {  # the same colours in every figure
     "local": "#4477aa",
@@ -170,7 +170,7 @@ def curves(todo: list[Cell]) -> dict[str, dict[int, list[float]]]:
     """
     found: dict[str, dict[int, list[float]]] = {"BYOL": {}, WHOLE: {}}
     for seed in dict.fromkeys(cell.seed for cell in todo):
-        of_row = {cell.row.name: run.history(cell.folder) for cell in todo if cell.seed == seed and cell.row.name in found}
+        of_row = {cell.row.name: runs.history(cell.folder) for cell in todo if cell.seed == seed and cell.row.name in found}
         began = min((record["epoch"] for record in of_row["BYOL"]), default=0)
         of_row["BYOL"] = [record for record in of_row[WHOLE] if record["epoch"] < began] + of_row["BYOL"]
         scored = {name: {r["epoch"]: 100 * r["acc"] for r in records if "acc" in r} for name, records in of_row.items()}

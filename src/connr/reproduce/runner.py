@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from connr import experiment, recipe, run
+from connr import experiment, recipe, runs
 from connr.data import ImageSet
+from connr.engine import Callback, checkpoint, update
 from connr.errors import InputError
 from connr.recipe import Recipe
 from connr.reproduce.plan import Cell, count, stage_1_of
 from connr.run_folder import differences
-from connr.training import Listener, checkpoint, update
 
 GPU_FLOPS = 60e12  # per second, what a data-centre GPU is assumed to sustain on these networks; an estimate, not a measurement
 
@@ -27,7 +27,7 @@ def reproduce(
     todo: list[Cell],
     images: dict[str, ImageSet],
     device: str,
-    listener: Callable[[Cell], AbstractContextManager[Listener]],
+    callback: Callable[[Cell], AbstractContextManager[Callback]],
     devices: int = 1,
 ) -> dict[tuple[str, str], list[dict[str, float]]]:
     """Runs what is not done yet.
@@ -52,8 +52,8 @@ def reproduce(
     for cell in todo:
         shared = cell.data_set, cell.seed, stage_1_of(cell.recipe)
         if not cell.folder.assignments.is_file():
-            with listener(cell) as ears:
-                run.fit(
+            with callback(cell) as ears:
+                runs.fit(
                     cell.recipe,
                     images[cell.data_set],
                     cell.folder,
@@ -61,13 +61,13 @@ def reproduce(
                     start_from=first_of.get(shared),
                     device=device,
                     devices=devices,
-                    listener=ears,
+                    callback=ears,
                 )
         end_of_stage_1 = checkpoint.after(cell.folder.checkpoints, cell.recipe.t0)
         if cell.recipe.t0 < cell.recipe.train.epochs and end_of_stage_1.is_file():
             first_of.setdefault(shared, end_of_stage_1)
-        seconds = sum(record["seconds"] for record in run.history(cell.folder))
-        found.setdefault((cell.data_set, cell.row.name), []).append({**run.evaluate(cell.folder), "seconds": seconds})
+        seconds = sum(record["seconds"] for record in runs.history(cell.folder))
+        found.setdefault((cell.data_set, cell.row.name), []).append({**runs.evaluate(cell.folder), "seconds": seconds})
     return found
 
 
@@ -75,7 +75,7 @@ def _refuse_another_recipe(cell: Cell, n: int) -> None:
     """A run of other settings in the same folder is not a result of this table."""
     if not cell.folder.holds_a_run():
         return
-    there, asked = recipe.load(str(cell.folder.recipe)), run.fitted_to(cell.recipe, n)
+    there, asked = recipe.load(str(cell.folder.recipe)), runs.clamp_to_data(cell.recipe, n)
     filled = {"size": asked.data.size or there.data.size, "features": asked.data.features or there.data.features}
     asked = asked.model_copy(update={"data": asked.data.model_copy(update=filled), "description": there.description})
     if asked != there:

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from connr import experiment
-from connr.kmeans import Clusters
+from connr.clustering.kmeans import Clusters
+from connr.engine import update
 from connr.randomness import stream
 from connr.recipe import Recipe
-from connr.training import update
 
 PAPER = {  # it/s at batch 256 on one RTX 3090
     "cifar10": (7.74, 7.68),

@@ -101,8 +101,8 @@ class ModelConfig(Record):
         return self.recipe.clusters
 
     @property
-    def made(self) -> dict[str, Any] | None:
-        """How to make the pretrained backbone again, as `connr.backbones.Backbone.made`."""
+    def backbone_config(self) -> dict[str, Any] | None:
+        """How to make the pretrained backbone again, as `connr.networks.Backbone.made`."""
         return self.backbone.model_dump() if self.backbone else None
 
 
@@ -131,7 +131,13 @@ def check_model_config(content: Mapping[str, Any], name: str) -> ModelConfig:
 
 
 def write_model_config(
-    path: Path, r: Recipe, mean: list[float], std: list[float], *, data: str = "", made: dict[str, Any] | None = None
+    path: Path,
+    r: Recipe,
+    mean: list[float],
+    std: list[float],
+    *,
+    data: str = "",
+    backbone_config: dict[str, Any] | None = None,
 ) -> None:
     """config.json.
 
@@ -143,6 +149,6 @@ def write_model_config(
         made: of a pretrained backbone, `Backbone.made`.
     """
     config = {"connr": __version__, "data": data, "recipe": r.model_dump(mode="json"), "mean": mean, "std": std}
-    if made:
-        config["backbone"] = made
+    if backbone_config:
+        config["backbone"] = backbone_config
     write_text(path, json.dumps(config, indent=2) + "\n")

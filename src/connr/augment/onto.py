@@ -1,9 +1,0 @@
-"""What is drawn on the CPU, onto the device of the images."""
-
-import torch
-from torch import Tensor
-
-
-def onto(device: torch.device, drawn: Tensor) -> Tensor:
-    """The few numbers on the device. A GPU's host does not wait: a plain copy from ordinary memory would, dozens a step."""
-    return drawn.to(device, non_blocking=device.type == "cuda")

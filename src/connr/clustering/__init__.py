@@ -1,0 +1,1 @@
+"""k-means, cluster boundaries, anchor filters and assigners."""
