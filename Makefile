@@ -1,14 +1,15 @@
 # make demo   see it work         make test   all checks, docs and tests   make check  style, types, layers
 # make test-fast  the core of the tests, in about a minute: to be run after every change
 # make docs   the documentation   make bench  time against peers
+# make coverage   the quick tests, and which lines of src they do not reach
 # make setup  only the environment, made by itself where needed
-# make test-machines              the quick tests once more, with the arithmetic of other processors
+# make test-machines              the tests of arithmetic once more, as on other processors
 
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
 
-.PHONY: setup demo test test-fast test-machines check docs bench clean
+.PHONY: setup demo test test-fast test-machines check docs bench coverage clean
 
 setup: $(STAMP)
 
@@ -38,18 +39,23 @@ test: check docs
 test-fast: setup
 	$(BIN)/pytest -n auto --dist worksteal -m fast
 
+# Tracing lines costs time, so it is not part of `make test`.
+coverage: setup
+	$(BIN)/pytest -n auto --dist worksteal -m "not slow" --cov --cov-report=term:skip-covered --cov-report=html:build/coverage
+
 # Other processors round products differently. The instruction sets that MKL and torch choose by processor are forced here, and
 # CONNR_TEST_ULP_NOISE moves each product by a unit in its last place (tests/last_bits.py) in this process, not in those that it
 # starts: so there tests that compare processes to the last bit are left out.
-MACHINES := MKL_CBWR=COMPATIBLE ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 CONNR_TEST_THREADS=2
+MACHINES := MKL_CBWR=COMPATIBLE ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 CONNR_TEST_THREADS=2 CONNR_TEST_ULP_NOISE=1
 
-MOVED := augment whole_set neighbourhoods kmeans predict on_ranks ranks algorithm features rows export
+# The tests of what is computed. The rest of the suite runs in any setting as well: CONNR_TEST_THREADS=2 pytest.
+ARITHMETIC := tests/clustering tests/distributed $(addprefix tests/test_,$(addsuffix .py,augment whole_set \
+  neighbourhoods predict on_ranks ranks features rows export))
 
 test-machines: setup
-	CONNR_TEST_ULP_NOISE=1 $(BIN)/pytest -n auto --dist worksteal -m "not slow" $(MOVED:%=tests/test_%.py)
 	@for setting in $(MACHINES); do \
-	  echo "The quick tests with $$setting"; \
-	  env $$setting $(BIN)/pytest -n auto --dist worksteal -m "not slow" || exit 1; \
+	  echo "The tests of arithmetic with $$setting"; \
+	  env $$setting $(BIN)/pytest -n auto --dist worksteal -m "not slow" $(ARITHMETIC) || exit 1; \
 	done
 
 # A warning is an error: a page that is not linked, a name that is gone.

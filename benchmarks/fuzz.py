@@ -41,11 +41,11 @@ FAST = (
     "data.size=16",
     "data.unreadable_at_most=1",
     "train.epochs=1",
-    "train.group_from=1",
+    "method.start=1",
     "backbone.width=4",
     "backbone.stages=2",
-    "framework.hidden=16",
-    "framework.out=8",
+    "method.base.hidden=16",
+    "method.base.out=8",
     "kmeans.restarts=1",
 )
 

@@ -62,12 +62,12 @@ SETTINGS = (
     "train.batch_size=16",
     "train.keep_checkpoints=0",
     "train.evaluate_every=1",
-    "group.neighbourhood.k=5",
-    "group.neighbourhood.k1=5",
+    "method.group.neighbourhood.k=5",
+    "method.group.neighbourhood.k1=5",
     "backbone.width=4",
     "backbone.stages=2",
-    "framework.hidden=16",
-    "framework.out=8",
+    "method.base.hidden=16",
+    "method.base.out=8",
     "kmeans.restarts=1",
 )
 TIMM = {
@@ -334,9 +334,9 @@ def changed_tensors(chance: random.Random, content: bytes, sign: bool = False) -
             case 0:
                 del tensors[name]
             case 1:
-                tensors[chance.choice((f"{name}x", "centroids", "optimizer.999.momentum_buffer", "x" * 300))] = tensors.pop(
-                    name
-                )
+                tensors[
+                    chance.choice((f"{name}x", "centroids", "assigner.centroids", "optimizer.999.momentum_buffer", "x" * 300))
+                ] = tensors.pop(name)
             case 2:
                 tensors["another"] = torch.zeros(3)
             case _:
@@ -409,9 +409,9 @@ def use_model(made: Made, folder: RunFolder, chance: random.Random) -> None:
     assigned = model.assign(made.images.images)
     assert assigned.distances.isfinite().all(), "distances that are not finite"
     assert assigned.ratios.isfinite().all(), "ratios that are not finite"
-    assert len(model.centroids) == r.clusters
+    assert model.n_clusters == r.clusters
     networks.expects(f"run:{folder.path}")
-    networks.open_backbone(f"run:{folder.path}", None, 0, lambda *_: model.representation.get_submodule("0"))
+    networks.open_backbone(f"run:{folder.path}", None, 0)
     sort(folder, folder.path.parent / "sorted", pictures=made.pictures)
     if chance.random() < 0.1:
         page.write(folder, made.images, device="cpu")

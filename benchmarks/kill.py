@@ -66,7 +66,7 @@ INSTANTS = ("half a checkpoint", "before the rename", "after the rename", "in k-
 def arm(instant: str, number: int, seconds: float) -> None:
     """Has this process killed at an instant."""
     from connr import runs
-    from connr.engine import checkpoint, clustering, loop
+    from connr.engine import checkpoint, loop, whole_set
 
     if instant == "half a checkpoint":
         Path.write_bytes = half_written(number, Path.write_bytes)  # type: ignore[method-assign]
@@ -84,7 +84,7 @@ def arm(instant: str, number: int, seconds: float) -> None:
 
         Path.replace = replace  # type: ignore[assignment, method-assign]
     elif instant == "in k-means":
-        clustering.kmeans = nth(number, clustering.kmeans, before=True)
+        whole_set.kmeans = nth(number, whole_set.kmeans, before=True)
     elif instant == "in a step":
         loop.update = nth(number, loop.update, before=False)
     elif instant == "event only":

@@ -16,7 +16,8 @@ from typing import NamedTuple
 from connr import recipe, runs
 from connr.data import ImageSet, open_images
 from connr.engine import checkpoint
-from connr.reproduce.tables import ALL, ITSELF, SINGLE_PROCESS, Row
+from connr.reproduce.steps import first_group_epoch
+from connr.reproduce.tables import ALL, ALONE, ITSELF, Row
 from connr.run_folder import RunFolder
 
 TEMPERATURES = (0.1, 0.2, 0.5, 1.0)
@@ -24,7 +25,7 @@ EPOCHS = (60, 110)
 TUNING = range(100, 104)
 ROUNDS = ((100,), (101,), (102, 103))  # after each the better half goes on
 KINDS = {
-    "alone": Row("MoCo v2", SINGLE_PROCESS),
+    "alone": Row("MoCo v2", ALONE),
     "control": Row("MoCo v2, stage 2's learning rates", ITSELF + ALL),  # as the control row of Table 2
     "connr": Row("MoCo v2 + ConNR"),
 }
@@ -52,10 +53,10 @@ class Setting(NamedTuple):
         folder = self.folder(out, seed)
         if folder.assignments.is_file():
             return
-        settings = [f"framework.temperature={self.temperature}", f"train.epochs={self.epochs}"]
+        settings = [f"method.base.temperature={self.temperature}", f"train.epochs={self.epochs}"]
         whole = recipe.load("digits-moco-connr", settings, seed=seed)
         r = recipe.load(whole, KINDS[self.kind].settings)
-        end_of_stage_1 = checkpoint.after(self.whole(out, seed).checkpoints, whole.t0)
+        end_of_stage_1 = checkpoint.after(self.whole(out, seed).checkpoints, first_group_epoch(whole))
         start = end_of_stage_1 if self.kind != "connr" and end_of_stage_1.is_file() else None
         runs.fit(r, images, folder, resume=folder.holds_a_run(), start_from=start, device="cpu")
         print(f"{self}, seed {seed}: ACC {100 * runs.evaluate(folder)['acc']:.1f}", flush=True)

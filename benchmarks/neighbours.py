@@ -45,7 +45,7 @@ def alone(peer: str, n: int, kind: str) -> None:
         began = time.perf_counter()
         near = nearest_blockwise(x, max(K1, K2))
         found["nearest"] = time.perf_counter() - began
-        refine(*near, K, K1, K2, 2.0, 2, 20)
+        refine(*near, x, K, K1, K2, 2.0, 2, 20)
     elif peer == "faiss":
         import faiss
 

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from connr import inference, recipe
+from connr.clustering.assigners import Centroids
 from connr.engine.extraction import AT_A_TIME
 from connr.experiment import build
 from connr.model import Model
@@ -44,10 +45,13 @@ def timed(work: Callable[[], None]) -> Took:
 def rounds_of(name: str, settings: list[str], pixels: np.ndarray, rounds: int) -> Iterator[tuple[Took, Took]]:
     """What encoder and command took, round by round; which goes first alternates."""
     r, generator = recipe.load(name, settings), torch.Generator().manual_seed(0)
-    centroids = torch.nn.functional.normalize(torch.randn(r.clusters or 10, r.framework.out, generator=generator), dim=1)
     mean, std = [0.5] * r.data.channels, [0.25] * r.data.channels
     # Random weights: how long they take does not depend on what they are.
-    model = Model(build(r).representation.eval(), centroids, mean, std, torch.device("cpu"))
+    network = build(r).features().eval()
+    with torch.no_grad():
+        width = network(torch.zeros(1, r.data.channels, r.data.size, r.data.size)).shape[1]
+    centroids = torch.nn.functional.normalize(torch.randn(r.clusters or 10, width, generator=generator), dim=1)
+    model = Model(network, Centroids(centroids), mean, std, torch.device("cpu"))
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
     batches = [Augment(mean, std).normalise(part) for part in images.split(AT_A_TIME)]
     with tempfile.TemporaryDirectory() as place:

@@ -1,6 +1,6 @@
 """ConNR on the features of a frozen backbone, beside k-means, a Gaussian mixture and spectral clustering on the same ones.
 
-No weights are downloaded: the backbone is stage 1 of connr's own on one half of the classes, and the other half is clustered.
+No weights are downloaded: the backbone is BYOL of connr's own on one half of the classes, and the other half is clustered.
 
 python benchmarks/pretrained.py --data fashion-mnist.npz --seeds 5 [--first-seed 0] [--per-class 1000] [--epochs 20]
 """
@@ -34,7 +34,7 @@ def half(whole: ImageSet, classes: list[int], per_class: int) -> ImageSet:
 
 def backbone(images: ImageSet, seed: int, epochs: int, folder: RunFolder) -> None:
     """BYOL on the images of the one half, into a run folder."""
-    settings = [f"train.epochs={epochs}", "train.group_from=1", "train.evaluate_every=0"]
+    settings = [f"train.epochs={epochs}", "method.start=1", "train.evaluate_every=0"]
     runs.fit(recipe.load("fashion-mnist", settings, clusters=5, seed=seed), images, folder)
 
 

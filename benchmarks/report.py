@@ -15,11 +15,13 @@ from pathlib import Path
 import torch
 
 from connr import __version__, experiment, recipe, runs
+from connr.clustering.assigners import Centroids
 from connr.clustering.kmeans import kmeans
 from connr.data import ImageSet
 from connr.model import Model
 from connr.recipe import Recipe
 from connr.report import near, page, reading
+from connr.reproduce.steps import first_group_epoch
 from connr.run_folder import RunFolder
 from connr.schema import append_epoch
 
@@ -51,13 +53,13 @@ def untrained_run(images: ImageSet, k: int, folder: RunFolder) -> None:
 
 def _write_run(r: Recipe, images: ImageSet, k: int, folder: RunFolder) -> None:
     mean, std = images.statistics()
-    framework = experiment.build(r)
-    model = Model(framework.representation, torch.zeros(k, 1), mean, std, torch.device("cpu"))
+    model = Model(experiment.build(r).features(), Centroids(), mean, std, torch.device("cpu"))
     features = model.transform(images.images)
     clusters = kmeans(features, k, restarts=1)
-    model.centroids = clusters.centroids
+    model.assigner = Centroids(clusters.centroids)
+    t0 = first_group_epoch(r)
     for epoch in range(1, EPOCHS + 1):
-        record = {"epoch": epoch, "stage": "instance" if epoch <= r.t0 else "group", "loss": -epoch / EPOCHS, "kept": 1.0}
+        record = {"epoch": epoch, "stage": "instance" if epoch <= t0 else "group", "loss": -epoch / EPOCHS, "kept": 1.0}
         sizes = torch.bincount(clusters.assignments, minlength=k).tolist()
         append_epoch(folder.events, {**record, "seconds": 1.0, "feature_std": 0.9, "cluster_sizes": sizes})
     runs.save_model(r, model, folder)

@@ -28,12 +28,12 @@ class Run(NamedTuple):
 
 
 def step_traffic(r: Run, batch_norms: int = 0) -> int:
-    """Bytes a rank hands to the collectives in one step: keys and indices of two directions, gradients and loss.
+    """Bytes a rank hands to the collectives in one step: keys and indices of two directions, gradients, metrics.
 
     `batch_norms`: numbers summed by batch norm, forward and backward.
     """
-    share = math.ceil(r.batch / r.communicator)
-    return 2 * share * (r.d * FLOAT + INT) + (r.parameters + 1) * FLOAT + batch_norms * FLOAT
+    share = math.ceil(r.batch / r.ranks)
+    return 2 * share * (r.d * FLOAT + INT) + (r.parameters + 2) * FLOAT + batch_norms * FLOAT
 
 
 def kmeans_traffic(r: Run) -> int:
@@ -43,9 +43,9 @@ def kmeans_traffic(r: Run) -> int:
 
 def account(r: Run) -> dict[str, str]:
     """The lines of the account, per rank."""
-    own, link = math.ceil(r.n / r.communicator), NODE_LINK if r.communicator <= 8 else NET_LINK
+    own, link = math.ceil(r.n / r.ranks), NODE_LINK if r.ranks <= 8 else NET_LINK
     candidates = 2 + int(math.log(r.k))
-    forward_backward = 8 * r.flops * r.batch / r.communicator  # two views: online forward and backward (3), target forward (1)
+    forward_backward = 8 * r.flops * r.batch / r.ranks  # two views: online forward and backward (3), target forward (1)
     neighbours = 2 * (2 * r.batch**2 * r.d + 6 * r.batch**3)
     lloyd = 2 * own * r.k * r.restarts * r.d
     start = 2 * own * r.k * r.restarts * candidates * r.d
@@ -87,12 +87,16 @@ def counted(ranks: object, send: object, batch: int) -> None:
     """On a rank: one step, and one k-means of two lengths, with every byte given to a collective counted."""
     import torch
     import torch.distributed as dist
+    from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
     from connr import experiment, recipe
     from connr.clustering.kmeans import kmeans
     from connr.data import open_images
     from connr.distributed.batch_norm import synchronise
     from connr.engine import update
+    from connr.engine.optimizers import optimizer_for
+    from connr.engine.update import distributed
+    from connr.methods import Batch, Context
 
     handed = [0]
 
@@ -112,19 +116,32 @@ def counted(ranks: object, send: object, batch: int) -> None:
         return handed[0]
 
     r = recipe.load("digits", [f"train.batch_size={batch}"])
-    images, plan, framework = open_images("digits", 8, 1), experiment.plan_for(r, [0.5], [0.25]), experiment.build(r)
-    parameters = sum(p.numel() for group in framework.parameter_groups().values() for p in group)
+    images, plan, method = open_images("digits", 8, 1), experiment.plan_for(r, [0.5], [0.25]), experiment.build(r)
+    parameters = sum(p.numel() for group in method.parameter_groups().values() for p in group)
     own = ranks.share(batch)  # type: ignore[attr-defined]
     pixels = images.images[:batch][own]
 
-    def step() -> None:
-        views = plan.stages[0].views.normalise(pixels), plan.stages[0].views.normalise(pixels)
-        optimizer = experiment.optimizer_for(r, framework)
-        indices, sockets = torch.arange(batch)[own], plan.stages[0].sockets(0, None)
-        update(framework, optimizer, views, indices, sockets, 0.9, communicator=ranks, batch_size=batch)
+    def shared_method() -> torch.nn.Module:
+        """The method in DDP, whose gradients are counted as they leave."""
+        shared = distributed(method, ranks, find_unused_parameters=False)  # type: ignore[arg-type]
 
+        def hook(_: object, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+            handed[0] += bucket.buffer().numel() * bucket.buffer().element_size()
+            return allreduce_hook(dist.group.WORLD, bucket)
+
+        shared.register_comm_hook(None, hook)  # type: ignore[operator]
+        return shared
+
+    def step() -> None:
+        views, phase = {name: plan.normalise(pixels) for name in ("one", "other")}, method.phases()[0]
+        context = Context(phase.name, 0, plan.epochs, 0, batch, communicator=ranks)
+        rows = Batch(views, torch.arange(batch)[own])
+        update(method, optimizer_for(method, plan.optimizer), rows, context, 0.5, step=shared)
+
+    shared = shared_method()
     plain = bytes_of(step)
-    synchronise(framework, ranks)
+    synchronise(method, ranks)
+    shared = shared_method()
     norms = bytes_of(step) - plain
     generator = torch.Generator().manual_seed(ranks.rank)  # type: ignore[attr-defined]
     features = torch.nn.functional.normalize(torch.randn(200, 32, generator=generator), dim=1)

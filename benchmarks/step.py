@@ -24,49 +24,40 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from connr import algorithm, experiment, recipe
-from connr.clustering.kmeans import Clusters
-from connr.engine import update
-from connr.randomness import stream
+from connr import experiment, recipe
+from connr.losses import group_mean
+from connr.reproduce.steps import first_step
 
 NETWORKS = {  # settings that turn the recipe of CIFAR-10 into one with this network
     "resnet18": [],
-    "small": ["backbone={name: small, width: 32, stages: 3}", "framework.hidden=512", "framework.out=128"],
+    "small": ["backbone={name: small, width: 32, stages: 3}", "method.base.hidden=512", "method.base.out=128"],
 }
-SIZE, K = 32, 10
+SIZE = 32
 
 
 class Ours:
-    """Steps of both stages and their parts, on the recipe of CIFAR-10."""
+    """Steps of both phases and their parts, on the recipe of CIFAR-10."""
 
     def __init__(self, network: str, batch: int, precision: str, compiled: bool) -> None:
         self.recipe = recipe.load("cifar10", [*NETWORKS[network], f"train.batch_size={batch}", f"train.precision={precision}"])
-        self.plan = experiment.plan_for(self.recipe, [0.5] * 3, [0.25] * 3)
-        self.framework = experiment.build(self.recipe)
+        self.steps = first_step(self.recipe, batch)
+        self.method, self.base = self.steps.method, self.steps.method.base
         if compiled:
-            for part in self.framework.children():
-                part.compile()
-        self.optimizer = experiment.optimizer_for(self.recipe, self.framework)
-        for group in self.optimizer.param_groups:
-            group["lr"] = 1e-4
-        self.autocast = autocast(precision)
-        self.generator = stream(0, "speed")
-        self.pixels = torch.randint(0, 256, (batch, 3, SIZE, SIZE), generator=self.generator, dtype=torch.uint8)
+            for network in self.method.networks():
+                network.compile()
+        self.autocast, self.pixels, self.generator = autocast(precision), self.steps.pixels, self.steps.generator
         self.indices = torch.arange(batch)
-        centroids = torch.randn(K, self.recipe.framework.out, generator=self.generator)
-        self.clusters = Clusters(nn.functional.normalize(centroids, dim=1), self.indices % K, 0.0)
 
     def views(self) -> tuple[Tensor, Tensor]:
-        views = self.plan.stages[0].views
-        return views(self.pixels, self.generator), views(self.pixels, self.generator)
+        one, other = self.steps.views(self.steps.phases[0]).values()
+        return one, other
 
-    def step(self, stage: int) -> None:
-        sockets = self.plan.stages[stage].sockets(self.plan.t0 if stage else 0, self.clusters)
-        update(self.framework, self.optimizer, self.views(), self.indices, sockets, 0.99, autocast=self.autocast)
+    def step(self, phase: int) -> None:
+        self.steps.run(self.steps.phases[phase], autocast=self.autocast)
 
     def encoders(self, with_target: bool) -> Callable[[], None]:
         """Both views through the online encoder, forward and backward, and through the target's, forward."""
-        views, online, target = self.views(), self.framework.online[0], self.framework.target[0]
+        views, online, target = self.views(), self.base.online[0], self.base.target[0]
 
         def encoders() -> None:
             with self.autocast():
@@ -75,45 +66,44 @@ class Ours:
                     for view in views if with_target else ():
                         target(view)
             total.backward()
-            self.optimizer.zero_grad()
+            self.steps.optimizer.zero_grad()
 
         return encoders
 
     def parts(self) -> dict[str, Callable[[], object]]:
         """What a step consists of beside the encoders, each on its own."""
-        width = self.recipe.framework.out
+        width, section = self.recipe.method.base.out, self.recipe.method.group
         keys = nn.functional.normalize(torch.randn(len(self.indices), width, generator=self.generator), dim=1)
         queries = torch.randn(len(self.indices), width, generator=self.generator, requires_grad=True)
-        sockets = self.plan.stages[1].sockets(self.plan.t0, self.clusters)
-        neighbours, kept = sockets.neighbourhood(keys), sockets.anchors(keys, self.indices)
-        features = [self.framework.online[0](self.views()[0]).detach() for _ in range(2)]
+        context, neighbourhood = self.steps.context(self.steps.phases[1]), section.neighbourhood.build()
+        anchors = section.anchors.build(context.clusters, context.epoch, context.epoch, context.epochs)
+        neighbours, kept = neighbourhood(keys), anchors(keys, self.indices)
+        features = [self.base.online[0](self.views()[0]).detach() for _ in range(2)]
 
         def heads() -> None:
             with self.autocast():
-                total = sum(
-                    self.framework.predictor(self.framework.online[1](part)).float().square().mean() for part in features
-                )
+                total = sum(self.base.predictor(self.base.online[1](part)).float().square().mean() for part in features)
                 with torch.no_grad():
                     for part in features:
-                        self.framework.target[1](part)
+                        self.base.target[1](part)
             total.backward()
 
         def loss() -> None:
             for _ in range(2):
-                algorithm.group_loss(self.framework.pair_loss(queries, keys[neighbours]), kept).backward()
+                group_mean(self.base.pair_loss(queries, keys[neighbours]), kept).backward()
 
-        for parameter in self.framework.parameters():
+        for parameter in self.method.parameters():
             parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
-        gradients = [p.grad for p in self.framework.parameters() if p.grad is not None]
+        gradients = [p.grad for p in self.method.parameters() if p.grad is not None]
         return {
             "augmentation": self.views,
             "heads": heads,
-            "neighbours": lambda: [sockets.neighbourhood(keys) for _ in range(2)],
-            "anchor filter": lambda: [sockets.anchors(keys, self.indices) for _ in range(2)],
+            "neighbours": lambda: [neighbourhood(keys) for _ in range(2)],
+            "anchor filter": lambda: [anchors(keys, self.indices) for _ in range(2)],
             "loss": loss,
             "norm of the gradient": lambda: get_total_norm(gradients),
-            "optimiser": self.optimizer.step,
-            "target network": partial(self.framework.after_step, 0.99),
+            "optimiser": self.steps.optimizer.step,
+            "target network": partial(self.method.after_step, 0.5),
         }
 
 
@@ -126,8 +116,8 @@ class Lightly:
         from lightly.models.utils import deactivate_requires_grad
         from lightly.transforms.byol_transform import BYOLTransform, BYOLView1Transform
 
-        width, hidden, out = 512, ours.recipe.framework.hidden, ours.recipe.framework.out
-        self.backbone = copy.deepcopy(experiment.build(ours.recipe).online[0]).to(memory_format=torch.contiguous_format)
+        width, hidden, out = 512, ours.recipe.method.base.hidden, ours.recipe.method.base.out
+        self.backbone = copy.deepcopy(experiment.build(ours.recipe).base.online[0]).to(memory_format=torch.contiguous_format)
         if ours.recipe.backbone.name == "small":
             width = ours.recipe.backbone.width * 2 ** (ours.recipe.backbone.stages - 1)
         self.projection, self.prediction = BYOLProjectionHead(width, hidden, out), BYOLPredictionHead(out, hidden, out)

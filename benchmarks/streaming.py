@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-NETWORK = ("backbone.width=8", "backbone.stages=2", "backbone.stem_stride=2", "framework.hidden=64", "framework.out=32")
+NETWORK = ("backbone.width=8", "backbone.stages=2", "backbone.stem_stride=2", "method.base.hidden=64", "method.base.out=32")
 
 
 def make(folder: Path, count: int, size: int) -> None:
@@ -106,7 +106,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         pictures, out = Path(place) / "pictures", Path(place) / "run"
         make(pictures, arguments.images, arguments.size)
-        settings = [f"data.size={arguments.size}", f"train.epochs={arguments.epochs}", "train.group_from=0.34", *NETWORK]
+        settings = [f"data.size={arguments.size}", f"train.epochs={arguments.epochs}", "method.start=0.34", *NETWORK]
         settings.append(f"data.resident_gib={arguments.resident_gib}")
         command = [sys.executable, "-m", "connr", "fit", str(pictures), "--clusters", "10", "--out", str(out), "--quiet"]
         command += [part for setting in settings for part in ("--set", setting)]

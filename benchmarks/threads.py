@@ -17,7 +17,7 @@ THREADS = 8
 
 def state(model):
     """A digest of all that a fitted model holds."""
-    tensors = {**model.model_.representation.state_dict(), "centroids": model.model_.centroids}
+    tensors = {**model.model_.representation.state_dict(), **model.model_.assigner.state_dict()}
     return checkpoint.digest(checkpoint.on_cpu(tensors))
 
 

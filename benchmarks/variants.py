@@ -3,7 +3,7 @@
 python benchmarks/variants.py --recipe digits --data digits --seeds 5 --variant "bf16: train.precision=bf16-mixed"
 python benchmarks/variants.py --recipe cifar10 --seeds 0 --rounds 5 --variant "compiled: train.compile=true"
 
---seeds 0 times steps only: two views and one update of stage 2, on made-up images of the size of the recipe.
+--seeds 0 times steps only: the views and one update of the last phase, on made-up images of the size of the recipe.
 """
 
 import argparse
@@ -17,37 +17,24 @@ import torch
 from over_seeds import tell
 
 from connr import experiment, recipe, runs
-from connr.clustering.kmeans import Clusters
 from connr.data import ImageSet, open_for
-from connr.engine import update
-from connr.randomness import stream
 from connr.recipe import Recipe
+from connr.reproduce.steps import first_step
 
 
 class Stepper:
-    """Steps of stage 2 of a recipe, as `connr.engine.train` makes them."""
+    """Steps of the last phase of a recipe, as `connr.engine.train` makes them."""
 
     def __init__(self, r: Recipe) -> None:
-        b, c, size = r.train.batch_size, r.data.channels, r.data.size
-        self.plan, self.framework = experiment.plan_for(r, [0.5] * c, [0.25] * c), experiment.build(r)
+        self.steps, self.autocast = first_step(r, r.train.batch_size), experiment.fabric_for(r, "cpu").autocast
         if r.train.compile:
-            for part in self.framework.children():
-                part.compile()
-        self.optimizer, self.autocast = experiment.optimizer_for(r, self.framework), experiment.fabric_for(r, "cpu").autocast
-        for group in self.optimizer.param_groups:
-            group["lr"] = 1e-4
-        self.generator, self.indices = stream(0, "speed"), torch.arange(b)
-        self.pixels = torch.randint(0, 256, (b, c, size, size), generator=self.generator, dtype=torch.uint8)
-        centroids = torch.randn(r.clusters or 10, r.framework.out, generator=self.generator)
-        clusters = Clusters(torch.nn.functional.normalize(centroids, dim=1), self.indices % len(centroids), 0.0)
-        self.sockets = self.plan.stages[1].sockets(self.plan.t0, clusters)
+            for network in self.steps.method.networks():
+                network.compile()
 
     def seconds(self, steps: int) -> float:
-        draw = self.plan.stages[1].views
         began = time.perf_counter()
         for _ in range(steps):
-            views = draw(self.pixels, self.generator), draw(self.pixels, self.generator)
-            update(self.framework, self.optimizer, views, self.indices, self.sockets, 0.99, autocast=self.autocast)
+            self.steps.run(self.steps.phases[-1], autocast=self.autocast)
         return (time.perf_counter() - began) / steps
 
 

@@ -27,11 +27,12 @@ autodoc_typehints = "none"  # shapes are in the docstrings, and shorter there
 default_role = "code"  # `name` in a docstring
 
 SHAPE_OR_LETTER = re.compile(r"^(\s*(?:[\w, ]+: )?)(\(\w\)|\w\.(?=\s|$))")
+NORM = re.compile(r"(?<!\\)\|")
 
 
 def keep_shapes(app, what, name, obj, options, lines):  # noqa: ARG001 - Sphinx's signature
-    """A line that begins with the shape (n), or is the letter d., is no item of a list."""
-    lines[:] = [SHAPE_OR_LETTER.sub(r"\1\\\2", line) for line in lines]
+    """A line that begins with the shape (n), or is the letter d., is not an item of a list; |x| is a norm."""
+    lines[:] = [NORM.sub(r"\\|", SHAPE_OR_LETTER.sub(r"\1\\\2", line)) for line in lines]
 
 
 def setup(app):

@@ -59,24 +59,28 @@ def pytest_fixture_setup(fixturedef):
 
 # Modules whose tests together take about a minute of one core: the mathematics, the data, runs of seconds, the digests.
 FAST = [
-    "algorithm",
+    "assigners",
     "augment",
     "boundary",
     "cluster_numbers",
     "data",
     "dataset",
     "digests",
-    "frameworks",
     "kmeans",
     "metrics",
     "neighbourhoods",
+    "optimizers",
+    "pair_methods",
     "ranks",
     "recipe",
+    "registry",
     "report",
     "rows",
     "run",
     "schedules",
     "seeds",
+    "three_proofs",
+    "timeline",
     "update",
 ]
 

@@ -292,7 +292,7 @@ def test_many_images_go_through_in_parts(monkeypatch, bytes_of):
     augment = Augment([0.4] * 3, [0.2] * 3, **ALL)
     drawn = augment.draw(64, (3, 16, 16), stream(0, "views"))
     whole = augment.apply(bytes_of, drawn)
-    monkeypatch.setattr(augment, "VIEWED_AT_ONCE", 7 * 16 * 16)
+    monkeypatch.setattr("connr.views.augment.VIEWED_AT_ONCE", 7 * 16 * 16)
     assert torch.allclose(augment.apply(bytes_of, drawn), whole, atol=1e-4)
 
 

@@ -55,7 +55,10 @@ def test_python_m_connr_answers():
 def test_fit_evaluate_resume():
     done = connr("fit", "digits", "--out", "run", *FAST)
     assert done.exit_code == 0, done.output
-    assert "1,797 images at 8 px into 10 clusters: 5 epochs, the first 3 without neighbours." in done.output
+    assert (
+        "1,797 images at 8 px into 10 clusters by byol + connr: 5 epochs, instance from epoch 1, group from epoch 4."
+        in done.output
+    )
     assert sorted(os.listdir("run")) == [
         ".lock", "assignments.csv", "checkpoints", "clusters.png", "config.json", "events.jsonl", "model.safetensors",
         "recipe.yaml", "report.html",
@@ -139,7 +142,7 @@ def test_bad_input_is_one_message_and_exit_code_2_before_any_work(pictures, tmp_
     )
     (tmp_path / "empty").mkdir()
     assert "holds no pictures" in refused("fit", "empty", "--clusters", 3)
-    assert "'missing' is not there" in refused("fit", "missing", "--clusters", 3)
+    assert "'missing' does not exist" in refused("fit", "missing", "--clusters", 3)
     np.savez(tmp_path / "none.npz", pictures=np.zeros((2, 8, 8), np.uint8))
     assert "has no array `images`" in refused("fit", "none.npz", "--clusters", 2)
     np.savez(tmp_path / "floats.npz", images=np.zeros((2, 8, 8)))

@@ -16,7 +16,7 @@ from test_cli import connr
 from connr import ConNR, recipe, runs
 from connr.clustering.kmeans import Clusters
 from connr.data import open_images
-from connr.engine.clustering import renumbered
+from connr.engine.whole_set import renumbered
 from connr.run_folder import RunFolder
 
 
@@ -95,10 +95,11 @@ def test_clusters_are_numbered_by_size(coloured_run):
 def test_equal_clusterings_have_equal_numbers(before, after):
     members = torch.tensor(before)
     centroids = torch.arange(4.0).unsqueeze(1)
-    found = renumbered(Clusters(centroids, members, 1.5))
+    found, numbers = renumbered(Clusters(centroids, members, 1.5))
+    assert torch.equal(found.centroids, centroids[numbers])
     assert found.assignments.tolist() == after
     assert torch.equal(found.centroids[found.assignments], centroids[members])  # each image keeps its centroid
     assert found.centroids.flatten().sort().values.tolist() == [0, 1, 2, 3]
     for order in itertools.permutations(range(4)):
-        other = renumbered(Clusters(centroids, torch.tensor(order)[members], 1.5))
+        other, _ = renumbered(Clusters(centroids, torch.tensor(order)[members], 1.5))
         assert other.assignments.tolist() == after

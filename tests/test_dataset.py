@@ -114,7 +114,7 @@ def test_a_list_of_paths_names_them_and_skips_what_is_broken(pictures, tmp_path)
         ([np.zeros((8, 8, 5), np.uint8)], r"item 0 is uint8 \[8, 8, 5\]"),
         ([np.zeros((0, 8), np.uint8)], r"item 0 is uint8 \[0, 8\]"),
         ([(PIXELS[0], "cat")], "the label of item 0 is 'cat'"),
-        ([1.5], "item 0 is a float, which is no image"),
+        ([1.5], "item 0 is a float, which is not an image"),
         ([{"picture": PIXELS[0]}], "item 0 is a NoneType"),
         ([], "the list holds no images"),
         ({"train": [], "test": []}, "a mapping of train, test: give one of them"),

@@ -35,14 +35,14 @@ SHORT = (
     "framework.out=16",
     "kmeans.restarts=3",
 )
-SINGLE_PROCESS, HALF = "train.group_from=1", "train.group_from=0.5"  # stage 1 only, or both stages
+ALONE, HALF = "train.group_from=1", "train.group_from=0.5"  # stage 1 only, or both stages
 HEADS = ("train.epochs=4", "train.batch_size=64", HALF, "framework.hidden=32", "framework.out=16", "kmeans.restarts=3")
 RUNS = {  # name -> data, recipe, settings
-    "byol": ("digits", "digits", (*SHORT, SINGLE_PROCESS)),
+    "byol": ("digits", "digits", (*SHORT, ALONE)),
     "byol-connr": ("digits", "digits", (*SHORT, HALF)),
-    "simsiam": ("digits", "digits-simsiam-connr", (*SHORT, SINGLE_PROCESS)),
+    "simsiam": ("digits", "digits-simsiam-connr", (*SHORT, ALONE)),
     "simsiam-connr": ("digits", "digits-simsiam-connr", (*SHORT, HALF)),
-    "moco": ("digits", "digits-moco-connr", (*SHORT, SINGLE_PROCESS)),
+    "moco": ("digits", "digits-moco-connr", (*SHORT, ALONE)),
     "moco-connr": ("digits", "digits-moco-connr", (*SHORT, HALF)),
     "features": ("rows", "features", HEADS),
     "frozen": ("pictures", "pretrained", (*HEADS, "backbone.views=2", "feature_views.neighbours=5")),
@@ -107,7 +107,7 @@ def computed(folder):
         backbone = tiny_backbone() if name == "frozen" else None
         r = recipe.load(recipe_name, settings)
         fitted = ConNR(10, r, device="cpu", out=folder / name, backbone=backbone).fit(given[rows])
-        weights = [*fitted.model_.representation.state_dict().values(), fitted.model_.centroids]
+        weights = [*fitted.model_.representation.state_dict().values(), *fitted.model_.assigner.state_dict().values()]
         found[name] = {"weights": of_weights(weights)}
     if int(os.environ.get("RANK", 0)) == 0:
         for name in RUNS:

@@ -1,11 +1,13 @@
 import re
+import sys
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 
-from connr import experiment, runs
+from connr import experiment, recipe, runs
+from connr.registry import METHODS, NEIGHBOURHOODS, import_plugin
 
 DOCS = Path(__file__).parent.parent / "docs"
 TABLE = re.findall(r"^\| (.+?) \| (.+?) \| `(.+?)` \|$", (DOCS / "equations.md").read_text(encoding="utf-8"), re.MULTILINE)
@@ -34,6 +36,13 @@ def test_what_is_named_is_there_and_documented(name):
     assert find(name).__doc__ or find(name.rpartition(".")[0]).__doc__
 
 
+@pytest.mark.parametrize("package", ["losses", "neighbours", "methods"])
+def test_the_python_reference_has_every_public_name(package):
+    module = import_module(f"connr.{package}")
+    page = (DOCS / "api.md").read_text(encoding="utf-8")
+    assert [name for name in module.__all__ if name != "register" and f":: connr.{package}.{name}\n" not in page] == []
+
+
 def test_a_name_that_is_gone_is_noticed():
     with pytest.raises(AttributeError):
         find("connr.clustering.boundary.nothing")
@@ -48,36 +57,49 @@ def test_presets_differ_as_the_table_of_deviations_says():
         assert f"{key}: {value}" in released
 
 
+CONTRIBUTING = (DOCS.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+TOY = DOCS.parent / "examples" / "toy_method.py"
+
+
+def blocks(kind):
+    """The Python of CONTRIBUTING.md marked with `kind`."""
+    return re.findall(rf"```python {kind}\n(.*?)```", CONTRIBUTING, re.DOTALL)
+
+
 @pytest.fixture
-def walk(monkeypatch):
-    """Runs the blocks of one of CONTRIBUTING's walks and returns the names they define; the tables are put back."""
-    monkeypatch.setattr(experiment, "FRAMEWORKS", dict(experiment.FRAMEWORKS))
-    monkeypatch.setattr(experiment, "NEIGHBOURHOODS", dict(experiment.NEIGHBOURHOODS))
-    text = (DOCS.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
-
-    def follow(name):
-        names: dict[str, object] = {}
-        for block in re.findall(rf"```python {name}\n(.*?)```", text, re.DOTALL):
-            exec(compile(block, "CONTRIBUTING.md", "exec"), names)
-        return names
-
-    return follow
+def own_registries(monkeypatch):
+    """Plug-ins that a test registers are gone after it."""
+    for registry in (METHODS, NEIGHBOURHOODS):
+        list(registry)  # imports those of the package
+        monkeypatch.setattr(registry, "_found", dict(registry._found))
+    yield
+    for name in [name for name in sys.modules if name.startswith("connr_plugin_toy_method")]:
+        del sys.modules[name]
 
 
-def test_a_framework_added_as_contributing_says_trains(walk, tiny, few_digits):
-    names = walk("framework")
-    toy = tiny.model_copy(update={"framework": names["ToySection"](name="toy")})
+def test_contributing_shows_the_toy_method_as_it_stands():
+    assert blocks("method") == [TOY.read_text(encoding="utf-8")]
+
+
+@pytest.mark.usefixtures("own_registries")
+def test_the_method_of_contributing_trains(few_digits):
+    import_plugin(str(TOY))
+    toy = recipe.load("digits", ["method=toy", "method.width=24", "train.epochs=2", "train.batch_size=64", "backbone.width=8"])
     fitted = runs.fit(toy, few_digits)
-    assert isinstance(experiment.build(toy), names["Toy"])
-    assert fitted.model.centroids.shape == (10, 16)
-    assert [record["stage"] for record in fitted.history] == ["instance"] * 3 + ["group"] * 2
+    method = experiment.build(toy)
+    assert type(method) is METHODS["toy"]
+    assert [record["stage"] for record in fitted.history] == ["contrast"] * 2
+    assert fitted.history[1]["loss"] < fitted.history[0]["loss"]
+    assert fitted.model.representation(torch.zeros(2, 1, 8, 8)).shape == (2, 24)
 
 
-def test_a_neighbourhood_added_as_contributing_says_trains(walk, tiny, few_digits):
-    names = walk("neighbourhood")
+@pytest.mark.usefixtures("own_registries")
+def test_the_neighbourhood_of_contributing_trains(tiny, few_digits):
+    names: dict[str, object] = {"__name__": "ring"}
+    for block in blocks("neighbourhood"):
+        exec(compile(block, "CONTRIBUTING.md", "exec"), names)
     assert names["ring"](torch.zeros(4, 2), 3).tolist() == [[0, 1, 2], [1, 2, 3], [2, 3, 0], [3, 0, 1]]
-    stage = tiny.group.model_copy(update={"neighbourhood": names["RingSection"](name="ring", k=3)})
-    ring = runs.fit(tiny.model_copy(update={"group": stage}), few_digits)
+    ring = runs.fit(recipe.load(tiny, ["method.group.neighbourhood={name: ring, k: 3}"]), few_digits)
     plain = runs.fit(tiny, few_digits)
     assert ring.history[2]["loss"] == plain.history[2]["loss"]
     assert ring.history[-1]["loss"] != plain.history[-1]["loss"]

@@ -8,6 +8,8 @@ import re
 import runpy
 import shlex
 import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +25,7 @@ from connr.cli import app
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-PROSE = ("text", "{")  # what was printed; and Sphinx's own, which `make docs` checks
+PROSE = ("text", "toml", "{")  # what was printed; part of a pyproject.toml; and Sphinx's own, which `make docs` checks
 ELSEWHERE = {"CONTRIBUTING.md": "tests/test_docs.py", "README.md": "tests/test_readme.py"}  # where their Python is run
 
 # Shorter than as written, for the test: (as it is in the page, as it is run). Each must occur.
@@ -35,8 +37,6 @@ SHORTER = {
     ],
     "index.md": [('recipe="digits")', 'recipe="digits", epochs=2)')],
 }
-# Commands that come with another branch: on the page docs/own-pictures.md, and to be taken out of here when they are merged,
-# which is when this list fails. Then they are run like the others.
 ONLY_READ = ["demo", "reproduce"]  # hours or the paper's data; tests/test_reproduce.py and test_cli.py run them small
 
 
@@ -76,10 +76,15 @@ COMMANDS = [(block, words) for block in SHELL for words in lines(block)]
 NAMED = [f"{block.page}:{block.line}: {' '.join(words)}" for block, words in COMMANDS]
 
 
+def without_plugin(words):
+    """The words from the name of the command on: `--plugin FILE` comes before it."""
+    return list(words[2:] if words[0] == "--plugin" else words)
+
+
 def read_by_typer(words):
-    """The innermost command and its context; raises what the command itself would raise at an option or value it has not."""
+    """The innermost command and its context; raises what the command raises at an unknown option or value."""
     command, name = typer.main.get_command(app), "connr"
-    rest = list(words)
+    rest = without_plugin(words)
     while hasattr(command, "commands"):
         name = rest.pop(0)
         assert name in command.commands, f"connr has no command {name!r}: {' '.join(words)}"
@@ -127,9 +132,9 @@ def test_a_stale_command_would_be_noticed(wrong):
 
 
 @pytest.fixture
-def desk(pictures, tmp_path, monkeypatch):
+def workspace(pictures, tmp_path, monkeypatch):
     """A folder with the data that the pages name, tiny."""
-    folder = tmp_path / "desk"
+    folder = tmp_path / "workspace"
     folder.mkdir()
     monkeypatch.chdir(folder)
     shutil.copytree(pictures, "photos")
@@ -139,22 +144,27 @@ def desk(pictures, tmp_path, monkeypatch):
     images, labels = rng.integers(0, 256, (32, 32, 32, 3), dtype=np.uint8), np.arange(32) % 10
     for name in ("images", "cifar10"):
         np.savez(f"{name}.npz", images=images, labels=labels)
+    shutil.copytree(ROOT / "examples", "examples")
     torch.save(torchvision.models.resnet18().state_dict(), "resnet18.pth")
     return folder
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("desk")
+@pytest.mark.usefixtures("workspace")
 @pytest.mark.parametrize("page", sorted({block.page for block in SHELL}))
 def test_the_commands_of_a_page_run_one_after_the_other(page):
-    """As written but one epoch long. `DATA`, `NAME` and `FILE` stand for something."""
+    """As written but one epoch long, with values for `DATA`, `NAME` and `FILE`."""
     stands_for = {"DATA": "digits", "NAME": "digits", "FILE": "copy.yaml", "FILE.md": "table.md"}
     for block, words in COMMANDS:
         if block.page != page or words[0] != "connr" or words[1] in ONLY_READ:
             continue
         given = [stands_for.get(word, word) for word in words[1:]]
-        if given[0] == "fit" and "--resume" not in given:
+        if without_plugin(given)[0] == "fit" and "--resume" not in given:
             given += ["--set", "train.epochs=1", "--set", "train.batch_size=16"]
+        if given[0] == "--plugin":  # registers a method for the whole process, so in one of its own
+            ended = subprocess.run([sys.executable, "-m", "connr", *given], capture_output=True, text=True, check=False)
+            assert ended.returncode == 0, f"{page}:{block.line}: {' '.join(given)}\n{ended.stdout}{ended.stderr}"
+            continue
         done = CliRunner().invoke(app, given)
         assert done.exit_code == 0, f"{page}:{block.line}: {' '.join(given)}\n{done.output}{done.exception!r}"
 

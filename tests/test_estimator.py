@@ -203,7 +203,7 @@ def test_every_kind_of_data_that_the_command_takes(coloured, coloured_run, tmp_p
     assert np.array_equal(model.predict(tmp_path / "images.npz"), model.predict(pixels))
     assert model.score(tmp_path / "images.npz") == metrics.accuracy(np.arange(60) % 3, model.predict(pixels))
     assert model.predict("digits").shape == (1797,)
-    with pytest.raises(ValueError, match="X brings no labels"):
+    with pytest.raises(ValueError, match="X has no labels"):
         model.score(coloured)
 
 

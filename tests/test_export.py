@@ -59,7 +59,7 @@ def test_an_onnx_file_that_differs_is_not_written(coloured_run, monkeypatch):
     checked = onnx.compare
 
     def shifted(ours, session, images):
-        return checked(deployed.Deployed(ours.representation, ours.centroids, [0.0] * 3, [1.0] * 3).eval(), session, images)
+        return checked(deployed.Deployed(ours.representation, ours.assigner, [0.0] * 3, [1.0] * 3).eval(), session, images)
 
     monkeypatch.setattr(onnx, "compare", shifted)
     with pytest.raises(ExportMismatch, match="ONNX differs from torch by"):
@@ -98,7 +98,7 @@ def test_the_hub_folder_loads_with_the_mixin(coloured_run, coloured, images):
     assert card.data.library_name == "connr"
     assert "3 clusters of images" in card.text
     assert "had no labels to score it against" in card.text
-    assert "framework:\n  name: byol" in card.text
+    assert "method:\n  name: connr\n  base:\n    name: byol" in card.text
 
 
 def test_a_hub_folder_with_a_tensor_missing_is_not_taken(coloured_run):
@@ -109,8 +109,8 @@ def test_a_hub_folder_with_a_tensor_missing_is_not_taken(coloured_run):
 
     assert connr("export", coloured_run, "--to", "hub", "--out", "for-hub").exit_code == 0
     tensors = load_file("for-hub/model.safetensors")
-    save_file({name: value for name, value in tensors.items() if name != "centroids"}, "for-hub/model.safetensors")
-    with pytest.raises(RuntimeError, match="centroids"):
+    save_file({name: value for name, value in tensors.items() if name != "assigner.centroids"}, "for-hub/model.safetensors")
+    with pytest.raises(RuntimeError, match=r"assigner\.centroids"):
         HubModel.from_pretrained("for-hub")
 
 

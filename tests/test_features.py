@@ -10,7 +10,7 @@ from connr.data.feature_rows import holds_features, open_features, scaling
 from connr.data.neighbouring import WithNeighbours, nearest_rows
 from connr.engine import Callback
 from connr.errors import InputError
-from connr.runs.inputs import inputs_of
+from connr.runs.inputs import build_inputs
 from connr.views import FeatureViews
 
 
@@ -82,9 +82,9 @@ def test_places_that_hold_no_features_are_refused(tmp_path):
     parquet.write_table(pyarrow.table({"features": [[1.0], [1.0, 2.0]]}), tmp_path / "ragged.parquet")
     with pytest.raises(InputError, match="not all of one length"):
         open_features(tmp_path / "ragged.parquet")
-    with pytest.raises(InputError, match="is not there"):
+    with pytest.raises(InputError, match="does not exist"):
         open_features(tmp_path / "nowhere.npz")
-    with pytest.raises(InputError, match="is no file of features"):
+    with pytest.raises(InputError, match="is not a file of features"):
         open_features(tmp_path)
 
 
@@ -132,7 +132,7 @@ def test_a_row_is_mixed_with_the_neighbours_that_the_recipe_names(rows, neighbou
     views = [f"{key}={value}" for key, value in {"neighbours": 4, "k1": 6, "k2": 3, "alpha": 3, "scale": scale}.items()]
     settings = [f"feature_views.{setting}" for setting in (*views, f"neighbourhood={neighbourhood}")]
     r, table = recipe.load("features", settings, clusters=3), open_features(7 + 2 * rows)
-    found = inputs_of(r, table, "", None, torch.device("cpu"), Callback()).images.images
+    found = build_inputs(r, table, "", None, torch.device("cpu"), Callback()).images.images
     assert isinstance(found, WithNeighbours)
     mean, std = (torch.tensor(one, dtype=torch.float64) for one in scaling(table.images, by_column=by_column))
     normal = ((table.images.double() - mean) / std).numpy()

@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 from connr import ConNR, recipe, runs
 from connr.cli import app
 from connr.errors import InputError
-from connr.experiment import from_scratch
 from connr.networks import rebuild
 from connr.run_folder import RunFolder
 
@@ -112,7 +111,7 @@ def test_a_backbone_that_is_not_allowed_is_refused_without_a_file_or_a_network(f
     opened, real = [], torch.load
     monkeypatch.setattr(torch, "load", lambda *a, **k: (opened.append(a), real(*a, **k))[1])
     with pytest.raises(InputError):
-        rebuild(made, from_scratch)
+        rebuild(made)
     tampered(folder, backbone=made)
     with pytest.raises(InputError):
         runs.load_model(folder, "cpu")
@@ -123,9 +122,9 @@ def test_a_backbone_that_is_not_allowed_is_refused_without_a_file_or_a_network(f
 
 
 def test_networks_that_fits_do_write_are_still_made():
-    assert rebuild({"kind": "torchvision", "name": "resnet18"}, from_scratch)
+    assert rebuild({"kind": "torchvision", "name": "resnet18"})
     pytest.importorskip("timm")
-    assert rebuild({"kind": "timm", "name": "vit_tiny_patch16_224", "arguments": {"img_size": 64}}, from_scratch)
+    assert rebuild({"kind": "timm", "name": "vit_tiny_patch16_224", "arguments": {"img_size": 64}})
 
 
 def test_a_hub_folder_of_a_stranger_names_no_file_and_no_place(tmp_path, contacted):
@@ -134,8 +133,8 @@ def test_a_hub_folder_of_a_stranger_names_no_file_and_no_place(tmp_path, contact
 
     for wrong in ({"architecture": "hf-hub:a/b"}, {"architecture": "resnet10t", "model_args": {"checkpoint_path": "x"}}):
         (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": {}, **wrong}))
-        with pytest.raises(InputError, match=r"knows no network|is not allowed"):
-            open_backbone(f"hub:{tmp_path}", "random", 64, from_scratch)
+        with pytest.raises(InputError, match=r"has no network|is not allowed"):
+            open_backbone(f"hub:{tmp_path}", "random", 64)
     assert contacted == []
 
 
@@ -156,7 +155,7 @@ def test_data_on_another_machine_is_not_opened_because_a_folder_says_so(folder, 
     assert done.exit_code == 2, done.output
     assert contacted == []
     if command[0] in ("report", "neighbours"):
-        assert f"name it to have it opened: connr report {folder.path} hf:some/data" in done.stderr
+        assert f"name it to open it: connr report {folder.path} hf:some/data" in done.stderr
 
 
 def test_an_export_is_checked_on_what_is_on_this_machine(folder, contacted, tmp_path):
@@ -175,7 +174,7 @@ def test_a_resumed_recipe_downloads_nothing_by_itself(coloured, tmp_path, contac
     folder.recipe.write_text(recipe.load("pretrained", settings).to_yaml())
     done = connr("fit", coloured, "--out", folder.path, "--resume")
     assert done.exit_code == 2, done.output
-    assert "add --set backbone.model=torchvision:mobilenet_v3_small to have them fetched" in done.stderr
+    assert "add --set backbone.model=torchvision:mobilenet_v3_small to download them" in done.stderr
     assert contacted == []
     asked = connr("fit", coloured, "--out", folder.path, "--resume", "--set", "backbone.model=torchvision:mobilenet_v3_small")
     assert asked.exit_code == 2

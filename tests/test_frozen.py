@@ -18,7 +18,7 @@ from connr import ConNR, experiment, frozen, networks, pretrained, recipe, runs
 from connr.cli import app
 from connr.data import open_for, open_images
 from connr.data.feature_rows import open_features
-from connr.engine import Callback
+from connr.engine import Callback, optimizers
 from connr.errors import InputError, Stopped
 from connr.run_folder import RunFolder
 from connr.views import Augment
@@ -186,7 +186,7 @@ def test_another_number_of_clusters_takes_what_is_there(coloured):
     fitted = runs.fit(small(clusters=4), images, callback=second)
     runs.fit(small("augment.flip=0.1"), images, callback=third)
     assert (first.done, second.done, third.done) == ([0, 60], [], [0, 60])
-    assert fitted.model.centroids.shape[0] == 4
+    assert fitted.model.assigner.centroids.shape[0] == 4
 
 
 def test_a_frozen_run_is_resumed_to_the_same_end(coloured, tmp_path):
@@ -201,7 +201,7 @@ def test_a_frozen_run_is_resumed_to_the_same_end(coloured, tmp_path):
     with pytest.raises(Stopped):
         runs.fit(r, images, out, callback=Stops())
     resumed = runs.fit(r, images, out, resume=True)
-    assert torch.equal(resumed.model.centroids, whole.model.centroids)
+    assert torch.equal(resumed.model.assigner.centroids, whole.model.assigner.centroids)
     assert torch.equal(resumed.assigned.clusters, whole.assigned.clusters)
 
 
@@ -209,7 +209,7 @@ def test_the_heads_train_on_rows_that_lie_in_a_file_as_on_those_in_memory(colour
     r = small()
     images = open_for(r, coloured)
     one, other = runs.fit(r, images), runs.fit(small("data.resident_gib=0"), images)
-    assert torch.equal(one.model.centroids, other.model.centroids)
+    assert torch.equal(one.model.assigner.centroids, other.model.assigner.centroids)
 
 
 def test_trained_further_its_layers_have_a_learning_rate_each(coloured, tmp_path):
@@ -218,12 +218,12 @@ def test_trained_further_its_layers_have_a_learning_rate_each(coloured, tmp_path
     torch.save(models.resnet18().state_dict(), weights)
     r = small("backbone.frozen=false", f"backbone.weights={weights}", "backbone.first_layers=0.01", "train.base_lr=0.05")
     images = open_for(r, coloured)
-    framework = experiment.build(r, pretrained.backbone_of(r).network)
-    groups = experiment.optimizer_for(r, framework).param_groups
+    method, plan = experiment.build(r, pretrained.backbone_of(r).network), experiment.plan_for(r, [0.5] * 3, [0.5] * 3)
+    groups = optimizers.optimizer_for(method, plan.optimizer, plan.depths).param_groups
     assert [round(group["factor"], 4) for group in groups] == [0.01, 0.0251, 0.0631, 0.1585, 0.3981, 1.0, 1.0, 1.0]
     assert [group["role"] for group in groups] == ["encoder"] * 7 + ["predictor"]
     trained = [parameter for group in groups for parameter in group["params"]]
-    assert {id(p) for p in trained} == {id(p) for p in framework.parameters() if p.requires_grad}
+    assert {id(p) for p in trained} == {id(p) for p in method.parameters() if p.requires_grad}
     fitted = runs.fit(r, images, RunFolder(tmp_path / "run"))
     weights.unlink()
     _, model = runs.load_model(RunFolder(tmp_path / "run"))
@@ -267,7 +267,7 @@ def test_photos_takes_a_backbone_that_is_at_hand_and_else_says_what_to_expect(co
     alone = pretrained.chosen("photos", ["train.epochs=3"], clusters=3)
     assert alone.backbone.name == "small"
     said = pretrained.describe_backbone(alone)
-    assert "No pretrained backbone is at hand (timm:" in said
+    assert "No pretrained backbone is cached (timm:" in said
     assert "colour and shape more than of meaning" in said
     place = tmp_path / "torch" / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
     place.parent.mkdir(parents=True)
@@ -335,14 +335,14 @@ def test_features_are_written_fitted_predicted_reported_exported(coloured, tmp_p
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["fit", "f.npz", "--clusters", "3", "--recipe", "photos"], "holds rows of features, and this takes images"),
-        (["fit", "digits", "--clusters", "3", "--recipe", "features"], "is not there: features are an .npz"),
-        (["fit", "f.npz", "--clusters", "3", "--labels-from-folders"], "features are in no folders"),
+        (["fit", "f.npz", "--clusters", "3", "--recipe", "photos"], "holds rows of features, but images are expected"),
+        (["fit", "digits", "--clusters", "3", "--recipe", "features"], "does not exist: features are an .npz"),
+        (["fit", "f.npz", "--clusters", "3", "--labels-from-folders"], "labels cannot be read from folders"),
         (["fit", "f.npz", "--clusters", "31"], "clusters=31 is more than the 30"),
         (["features", "digits", "--backbone", "resnet", "--out", "g.npz"], "should read torchvision:NAME"),
         (["features", "digits", "--backbone", "torchvision:resnet18", "--out", "g.txt"], "should end in .npz"),
-        (["predict", "run", "narrow.npz"], "are 4 wide, and were 5 wide"),
-        (["predict", "run", "digits"], "is not there"),
+        (["predict", "run", "narrow.npz"], "have 4 columns, but the model was fitted on 5"),
+        (["predict", "run", "digits"], "does not exist"),
         (["neighbours", "run", "--image", "0"], "there are no pictures to show neighbours of"),
         (["sort", "run", "sorted"], "not on a folder"),
     ],

@@ -87,7 +87,7 @@ def test_nohup_is_respected_and_a_hangup_stops():
 ENDS = {  # in each, SIGTERM comes while a file is half written
     "predict": ("from connr.inference.tables import CsvTable as owner", "add", ["predict", "RUN", "DATA", "--out", "OUT.csv"]),
     "sort": ("import connr.sort as owner", "_put", ["sort", "RUN", "OUT"]),
-    "export": ("from connr import run as owner", "save_model", ["export", "RUN", "--to", "safetensors", "--out", "OUT"]),
+    "export": ("from connr import runs as owner", "save_model", ["export", "RUN", "--to", "safetensors", "--out", "OUT"]),
     "features": ("import numpy as owner", "savez", ["features", "DATA", "--backbone", "run:RUN", "--out", "OUT.npz"]),
 }
 

@@ -42,7 +42,7 @@ def trained(name, ranks=None, settings=(), precision="64-true"):
 
     def noted(*arguments, **named):
         told = update(*arguments, **named)
-        losses.append(float(told.loss))
+        losses.append(float(told["loss"]))
         return told
 
     r = recipe.load(FRAMEWORKS[name], [*SHORT, f"train.precision={precision}", *settings])
@@ -54,11 +54,11 @@ def trained(name, ranks=None, settings=(), precision="64-true"):
 
     loop.update, Augment.apply = noted, applied
     try:
-        part = runs.prepared(job, ranks)
-        runs.train_here(job, part, ranks, Callback())
+        part = runs.prepare(job, ranks)
+        runs.train_process(job, part, ranks, Callback())
     finally:
         loop.update, Augment.apply = update, apply
-    return losses, part.framework.state_dict(), part.state.clusters.assignments, part.records
+    return losses, part.method.state_dict(), part.state.clusters.assignments, part.records
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
@@ -89,10 +89,10 @@ def of_own_batches(rank_norm):
     r = recipe.load("digits", [*SHORT, "train.epochs=2", f"train.batch_norm={'rank' if rank_norm else 'synchronised'}"])
     images = digits(390)
     job = runs.Job(r, images, images.statistics(), images.fingerprint(), None, None, "cpu")
-    part = runs.prepared(job, ranks)
-    kinds = {type(module) for module in part.framework.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)}
-    runs.train_here(job, part, ranks, Callback())
-    return kinds, part.framework.state_dict()
+    part = runs.prepare(job, ranks)
+    kinds = {type(module) for module in part.method.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)}
+    runs.train_process(job, part, ranks, Callback())
+    return kinds, part.method.state_dict()
 
 
 @pytest.mark.parametrize("rank_norm", [True, False])

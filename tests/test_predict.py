@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 
 from connr import ConNR, inference, runs
 from connr.cli import app
+from connr.clustering.assigners import nearest_centroid
 from connr.data import stream
 from connr.data.stream import open_stream, split_paths
 from connr.errors import InputError
-from connr.model import place
 from connr.run_folder import RunFolder
 
 
@@ -56,7 +56,7 @@ def test_confidence_and_runner_up_are_of_the_two_nearest_centroids():
     features = torch.nn.functional.normalize(
         torch.tensor([[1.0, 0.5, 0, 0], [0, 0.2, 1, 0], [1, 0, 0, 0], [1, 1, 0, 0]]), dim=1
     )
-    found = place(features, centroids)
+    found = nearest_centroid(features, centroids)
     for row, feature in enumerate(features.double()):
         order = sorted((float((feature - c).norm()), k) for k, c in enumerate(centroids.double()))
         if order[1][0] - order[0][0] > 1e-6:  # else either is the nearest
@@ -142,13 +142,13 @@ def test_names_with_commas_quotes_and_odd_bytes_come_through(coloured_run, colou
 def test_bad_input_is_refused_and_nothing_is_lost(coloured_run, coloured, monkeypatch):
     Path("broken.png").write_text("no picture")
     Path("new.csv").write_text("mine")
-    assert "'missing' is not there" in refused("predict", coloured_run, "missing")
+    assert "'missing' does not exist" in refused("predict", coloured_run, "missing")
     assert "broken.png cannot be read as a picture: Unidentified" in refused("predict", coloured_run, "broken.png")
     assert "new.csv exists; add --overwrite" in refused("predict", coloured_run, coloured, "--out", "new.csv")
     assert "should end in .csv or .parquet" in refused("predict", coloured_run, coloured, "--out", "new.txt")
     assert "there is no folder none" in refused("predict", coloured_run, coloured, "--out", "none/new.csv")
     assert "holds no run" in refused("predict", "nothing", coloured)
-    assert "--null is of paths on standard input" in refused("predict", coloured_run, coloured, "-0")
+    assert "--null needs paths on standard input" in refused("predict", coloured_run, coloured, "-0")
     assert "there are no paths" in refused("predict", coloured_run, "-")
     done = CliRunner().invoke(
         app, ["predict", str(coloured_run), "-", "--out", "new.csv", "--overwrite"], input=b"broken.png\n"
@@ -208,6 +208,6 @@ def test_evaluate_scores_other_images_too(coloured_run, coloured):
     assert scores["n"] == 60
     assert scores["acc"] == model.score(coloured, np.array(labels, int))
     assert "add --labels-from-folders" in refused("evaluate", coloured_run, coloured)
-    assert "is of DATA" in refused("evaluate", coloured_run, "--labels-from-folders")
+    assert "needs DATA" in refused("evaluate", coloured_run, "--labels-from-folders")
     assert "no image in" in refused("evaluate", coloured_run)
     assert json.loads(connr("evaluate", coloured_run, "digits", "--json").stdout)["n"] == 1797

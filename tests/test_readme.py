@@ -1,10 +1,10 @@
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from connr import experiment  # noqa: F401 - imports every framework
-from connr.frameworks.framework import Framework
+from connr.registry import METHODS
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
@@ -29,14 +29,20 @@ def test_the_map_of_the_readme_names_what_is_there():
     assert {name.split("/")[0] for name in named} == there
 
 
-def test_readme_and_architecture_name_every_framework():
+def test_the_readme_lists_every_method():
+    """Those of the package: in the table of methods, and in the line of `methods/`."""
+    ours = {name for name, kind in METHODS.items() if kind.__module__.startswith("connr.")}
+    table = README[README.index("## Methods") : README.index("## What to expect")]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == ours
+    (line,) = re.findall(r"^  methods/ .*?: (.*);", README, re.MULTILINE)
+    assert set(line.split(" · ")) == ours
+
+
+def test_architecture_shows_the_layers_of_the_import_linter():
     root = Path(__file__).parent.parent
-    frameworks = [path.stem for path in (root / "src" / "connr" / "frameworks").glob("*.py") if path.stem != "__init__"]
-    line = re.search(r"^  frameworks/ .*", README, re.MULTILINE)
-    assert line
-    assert [name for name in frameworks if not re.search(rf"\b{name}\b", line[0])] == []
-    row = re.search(r"^\| framework \|.*", (root / "ARCHITECTURE.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert row
-    ours = {kind.__name__ for kind in Framework.__subclasses__() if kind.__module__.startswith("connr.")}
-    assert len(ours) >= 3
-    assert [name for name in ours if f"`{name}`" not in row[0]] == []
+    layers = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"][0][
+        "layers"
+    ]
+    block = (root / "ARCHITECTURE.md").read_text(encoding="utf-8").split("```text\n")[1].split("```")[0]
+    shown = re.findall(r"^(\w+(?: \| \w+)*)", block, re.MULTILINE)
+    assert shown == layers

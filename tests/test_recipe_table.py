@@ -78,8 +78,8 @@ def test_the_first_table_has_what_a_reader_compares():
         "17.1 !",
     )
     assert (released["batch"], released["lr"], released["images"]) == ("512", "0.1", "34.1")
-    assert (dogs["epochs"], dogs["t0"], dogs["backbone"], dogs["framework"]) == ("1000", "800", "resnet34", "byol")
+    assert (dogs["epochs"], dogs["t0"], dogs["backbone"], dogs["method"]) == ("1000", "800", "resnet34", "byol + connr")
     for name in ("cifar10", "cifar10-released", "cifar10-ln"):
-        assert (rows[name]["crop scale, stage 1"], rows[name]["stage 2"]) == ("0.08, 1", "0.45, 1")
-    assert rows["cifar10-byol"]["k"] == rows["cifar10-byol"]["stage 2"] == "–"
+        assert (rows[name]["crop scale, instance"], rows[name]["group"]) == ("0.08, 1", "0.45, 1")
+    assert rows["cifar10-byol"]["k"] == rows["cifar10-byol"]["group"] == "–"
     assert (rows["cifar10-ln"]["neighbours"], rows["cifar10-ln"]["k1"]) == ("local", "–")

@@ -42,7 +42,7 @@ def test_a_sheet_is_a_png_of_grey_or_coloured_images():
 def run_through(terminal):
     out = io.StringIO()
     with ProgressBar(Console(file=out, force_terminal=terminal, width=120)) as bar:
-        bar.on_train_start(2, 3, 0, 1)
+        bar.on_train_start(2, 3, 0, [("instance", 0), ("group", 1)])
         bar.on_time_estimate(7200.0)
         for epoch, record in ((1, {"stage": "instance"}), (2, {"stage": "group", "acc": 0.875})):
             for _ in range(3):
@@ -59,9 +59,9 @@ def test_progress_without_a_terminal_is_lines():
     ]
 
 
-def test_progress_in_a_terminal_has_stage_epoch_loss_accuracy_and_time():
+def test_progress_in_a_terminal_has_phase_epoch_loss_accuracy_and_time():
     shown = run_through(terminal=True)
-    for part in ("stage 1 instance  epoch 1/2", "stage 2 group  epoch 2/2", "loss -1.500  ACC 0.875", "left"):
+    for part in ("phase 1 of 2 instance  epoch 1/2", "phase 2 of 2 group  epoch 2/2", "loss -1.500  ACC 0.875", "left"):
         assert part in shown
 
 

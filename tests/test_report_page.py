@@ -17,7 +17,7 @@ from connr.errors import InputError
 from connr.neighbours import contextual
 from connr.report import near, page
 from connr.run_folder import RunFolder
-from connr.schema import Assignment, write_csv
+from connr.schema import AssignmentRow, write_csv
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,8 @@ def test_the_pictures_of_a_card_are_of_its_cluster(digits):
 def test_what_lies_near_what_is_told_of_all_images(digits, few_digits):
     tree, found = reports.tree(digits), {row["path"]: row for row in rows(digits)}
     r, model = runs.load_model(digits)
-    neighbours = contextual(model.transform(few_digits.images), 11, r.group.neighbourhood.k1, r.group.neighbourhood.k2)
+    section = r.method.group.neighbourhood
+    neighbours = contextual(model.transform(few_digits.images), 11, section.k1, section.k2)
     pictures = [e["attrs"] for e in tree.all("img") if "near" in e["within"]]
     names = [attrs["alt"].split(",")[0] for attrs in pictures]
     for at in range(0, len(names), 11):
@@ -132,7 +133,7 @@ def test_there_is_a_curve_for_each_number_of_the_epochs(digits):
     assert drawn[0].endswith(f"to {last['loss']:.3f}".replace("-", "−"))
     assert f"ACC from {runs.history(digits)[1]['acc']:.3f} to {last['acc']:.3f}" in drawn[1]
     assert f"to {max(last['cluster_sizes'])}, median" in drawn[2]
-    assert sum(e["text"] == "stage 2" for e in tree.all("text")) == 5
+    assert sum(e["text"] == "group" for e in tree.all("text")) == 5
 
 
 def test_names_are_escaped_wherever_they_stand(pictures):
@@ -162,7 +163,7 @@ def test_every_picture_has_a_text_and_nothing_is_fetched(digits, pictures):
 
 def test_skipped_files_are_a_warning_and_a_list(pictures):
     tree = reports.tree(pictures)
-    assert "1 file could not be read and took no part (1 UnidentifiedImageError)" in tree.id("warnings")["text"]
+    assert "1 file could not be read and is skipped (1 UnidentifiedImageError)" in tree.id("warnings")["text"]
     assert not tree.has("fine")
 
 
@@ -171,7 +172,7 @@ def test_a_run_without_warnings_says_so(digits, tmp_path):
     table = rows(folder)
     for at, row in enumerate(table):
         row["cluster"] = at % 10
-    write_csv(folder.assignments, Assignment._fields, [row.values() for row in table])
+    write_csv(folder.assignments, AssignmentRow._fields, [row.values() for row in table])
     assert page.diagnostics(page.read(folder)) == []
 
 
@@ -179,7 +180,7 @@ def test_unlabelled_images_have_agreement_instead_of_scores(digits, few_digits, 
     folder = copied(digits, tmp_path / "run")
     unlabelled = replace(few_digits, labels=torch.full((400,), -1))
     table = [{**row, "label": ""} for row in rows(folder)]
-    write_csv(folder.assignments, Assignment._fields, [row.values() for row in table])
+    write_csv(folder.assignments, AssignmentRow._fields, [row.values() for row in table])
     page.write(folder, unlabelled)
     tree = reports.tree(folder)
     assert not tree.has("confusions")
@@ -233,7 +234,7 @@ def test_images_that_are_not_the_runs_are_refused(digits, pictures, tmp_path, fe
     shutil.copytree(pictures.path.parent / "pictures", moved)
     (moved / "02.png").rename(moved / "zz.png")
     assert "1 are missing, e.g. '02.png'; 1 are new, e.g. 'zz.png'" in refused(pictures.path, moved)
-    assert "'nowhere' is not there" in refused(pictures.path, "nowhere")
+    assert "'nowhere' does not exist" in refused(pictures.path, "nowhere")
     with pytest.raises(InputError, match="another order"):
         page.write(digits, replace(few_digits, names=few_digits.names[::-1]))
 

@@ -13,7 +13,7 @@ from sklearn.manifold import trustworthiness
 
 from connr import metrics, recipe
 from connr.data import Skipped
-from connr.data.pixels import resized
+from connr.data.pixels import crop_and_resize
 from connr.model import Assigned
 from connr.neighbours import contextual, local
 from connr.report import baselines, colours, contact, curves, near, thumbnails
@@ -52,7 +52,7 @@ def test_some_of_many_pictures_made_smaller_a_few_at_a_time(side):
             return images[rows]
 
     found = thumbnails.smaller(images.as_subclass(Watched), which, side)
-    assert torch.equal(found, resized(images[which], min(side, 24)))
+    assert torch.equal(found, crop_and_resize(images[which], min(side, 24)))
     assert max(asked) <= thumbnails.AT_A_TIME < sum(asked) == len(which)
 
 
@@ -131,7 +131,7 @@ def test_images_of_each_cluster_with_their_contextual_neighbours(tiny):
     clusters = [(i // 2) % 4 for i in range(240)]
     found = rows(clusters, [i % 3 for i in range(240)], [(i * 37 % 240) / 240 for i in range(240)])
     nearby = near.nearby(features, among, found, tiny)
-    section = tiny.group.neighbourhood
+    section = tiny.method.group.neighbourhood
     expected = contextual(features, 11, section.k1, section.k2)
     assert [(one.cluster, one.where) for one in nearby.images] == [
         (cluster, where) for cluster in range(4) for where in ("near its centre", "near a boundary")
@@ -244,7 +244,7 @@ def test_ticks_are_few_equal_steps_around_the_values(low, high):
     assert np.ptp(np.diff(marks)) < 1e-6 * (marks[-1] - marks[0])
 
 
-def test_curves_go_from_the_first_epoch_to_the_last_and_mark_stage_2():
+def test_curves_go_from_the_first_epoch_to_the_last_and_mark_every_phase():
     records = [{"epoch": e, "stage": "instance" if e < 4 else "group", "loss": -e / 4, "kept": 1.0} for e in range(1, 6)]
     records[1]["loss"] = math.nan
     loss, kept = curves.charts(records, epochs=5)
@@ -253,8 +253,10 @@ def test_curves_go_from_the_first_epoch_to_the_last_and_mark_stage_2():
     assert (line.first, line.last, line.marked) == ("−0.250", "−1.250", True)
     assert [x for x, _ in line.points] == [loss.left + (loss.right - loss.left) * at / 4 for at in (0, 2, 3, 4)]
     assert [y for _, y in line.points] == sorted(y for _, y in line.points)  # falling, in a drawing that grows downward
-    assert loss.stage == pytest.approx((line.points[1][0] + line.points[2][0]) / 2)
-    assert curves.charts(records[:3], 5)[0].stage is None
+    assert loss.phases == [(pytest.approx((line.points[1][0] + line.points[2][0]) / 2), "group")]
+    assert curves.charts(records[:3], 5)[0].phases == []
+    records[4]["stage"] = "labels"
+    assert [phase.text for phase in curves.charts(records, 5)[0].phases] == ["group", "labels"]
     assert curves.charts([], 5) == []
     assert len(curves.charts(records[:1], 1)[0].lines[0].points) == 1
 
@@ -308,7 +310,7 @@ def test_a_good_run_has_no_warning():
         ({"clusters": [0, 1, 2] * 30 + [3, 3]}, "Cluster 3 is tiny (2 images"),
         (
             {"clusters": EVEN, "skipped": [Skipped("a", "OSError: cut off")] * 2},
-            "2 files could not be read and took no part",
+            "2 files could not be read and are skipped",
         ),
         ({"clusters": EVEN, "records": [{"epoch": 3, "warnings": ["K is odd"]}, {"epoch": 4}]}, "In epoch 3: K is odd"),
         (

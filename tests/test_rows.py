@@ -58,13 +58,13 @@ def test_threads_that_read_one_file_do_not_mix_their_rows(rows, in_file):
 def test_a_file_cut_short_is_named(in_file):
     with open(in_file.path, "r+b") as file:
         file.truncate(100)
-    with pytest.raises(InputError, match=r"rows.* cut short; add --resume"):
+    with pytest.raises(InputError, match=r"rows.* truncated; run again with --resume"):
         in_file[slice(None)]
 
 
 def test_a_file_that_is_gone_is_named(in_file):
     in_file.path.unlink()
-    with pytest.raises(InputError, match=r"rows.* is gone; add --resume"):
+    with pytest.raises(InputError, match=r"rows.* has been removed; run again with --resume"):
         in_file[0]
 
 
@@ -98,7 +98,7 @@ def test_a_batch_is_read_while_the_one_before_is_used(in_file):
 def test_a_fault_of_the_disk_reaches_whoever_asked_for_the_batch(in_file):
     with open(in_file.path, "r+b") as file:
         file.truncate(100)
-    with pytest.raises(InputError, match="cut short"):
+    with pytest.raises(InputError, match="truncated"):
         list(fetched(in_file, batches(50, 8, 0, 0), slice(None), CPU))
 
 
@@ -145,9 +145,9 @@ def test_a_half_written_cache_is_written_again(pictures, tmp_path, harm):
 
 
 def test_two_processes_do_not_decode_into_one_cache(pictures, tmp_path):
-    from connr.data.storage import claimed
+    from connr.data.storage import locked_cache
 
-    with claimed(tmp_path / "cache"), pytest.raises(InputError, match="another process is decoding into"):
+    with locked_cache(tmp_path / "cache"), pytest.raises(InputError, match="another process is decoding into"):
         open_images(pictures, 16, 3, storage=StoragePolicy(0, tmp_path / "cache"))
     (tmp_path / "cache" / ".x.rows.1.tmp").write_text("a killed one's")
     open_images(pictures, 16, 3, storage=StoragePolicy(0, tmp_path / "cache"))

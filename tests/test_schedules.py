@@ -30,7 +30,7 @@ def test_learning_rate_rises_to_one_and_falls_to_nothing():
 
 
 def test_momentum_rises_from_its_start_to_one():
-    momenta = [target_momentum(step, 100, 0.98) for step in range(101)]
+    momenta = [target_momentum(step / 100, 0.98) for step in range(101)]
     assert momenta[0] == pytest.approx(0.98)
     assert momenta[50] == pytest.approx(0.99)
     assert momenta[100] == 1

@@ -63,9 +63,9 @@ def edited(path, key, value):
         ("recipe", 3, "it has no recipe"),
         ("recipe.clusters", None, "has no number of clusters"),
         ("recipe.clusters", 10**9, "clusters=1000000000: Input should be less than or equal to 100000"),
-        ("recipe.clusters", 4, r"centroids are torch.float32 \[3, 8\], should be torch.float32 \[4, 8\]"),
-        ("recipe.framework.out", 9, r"should be torch.float32 \[3, 9\]"),
-        ("recipe.framework.hidden", 65536, "should be .* by the recipe"),
+        ("recipe.clusters", 4, "its assigner has 3 clusters, its recipe has 4"),
+        ("recipe.method.base.out", 9, r"should be torch.float32 \[9\D.* by the recipe"),
+        ("recipe.method.base.hidden", 65536, "should be .* by the recipe"),
         ("recipe.train.epochs", 10**30, "train.epochs=10"),
         ("recipe.data.size", 0, "has no data.size"),
         ("mean", ..., "mean: Field required"),
@@ -102,7 +102,7 @@ def test_what_is_no_config_is_refused(folder, coloured, text):
     folder.config.write_text(text)
     for words in (("predict", folder.path, coloured), ("sort", folder.path, "sorted"), ("report", folder.path)):
         assert "config.json cannot be read" in refused(*words)
-    with pytest.raises(InputError, match="is no finished run"):
+    with pytest.raises(InputError, match="is neither a finished run"):
         networks.expects(f"run:{folder.path}")
 
 
@@ -139,19 +139,20 @@ def retensored(path, name, change):
     return tensors
 
 
-WEIGHT, WEIGHT_THERE = "representation.1.0.weight", "framework.online.1.0.weight"
+CENTROIDS = "assigner.centroids"
+WEIGHT, WEIGHT_THERE = "representation.1.0.weight", "method.base.online.1.0.weight"
 
 
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("centroids", torch.Tensor.double, r"centroids are torch.float64 \[3, 8\]"),
-        ("centroids", torch.Tensor.int, r"centroids are torch.int32 \[3, 8\]"),
-        ("centroids", lambda t: t[:2], r"centroids are torch.float32 \[2, 8\]"),
-        ("centroids", lambda t: t[:, :5], r"centroids are torch.float32 \[3, 5\]"),
-        ("centroids", torch.flatten, r"centroids are torch.float32 \[24\]"),
-        ("centroids", lambda t: t / 0, "centroids holds numbers that are NaN or infinite"),
-        ("centroids", lambda t: None, "centroids are missing"),
+        (CENTROIDS, torch.Tensor.double, r"centroids are torch.float64 \[3, 8\], should be torch.float32 \[3, 8\]"),
+        (CENTROIDS, torch.Tensor.int, r"centroids are torch.int32 \[3, 8\]"),
+        (CENTROIDS, lambda t: t[:2], "its assigner has 2 clusters, its recipe has 3"),
+        (CENTROIDS, lambda t: t[:, :5], r"centroids are torch.float32 \[3, 5\]"),
+        (CENTROIDS, torch.flatten, "centroids are missing, or not rows of numbers"),
+        (CENTROIDS, lambda t: t / 0, "centroids holds numbers that are NaN or infinite"),
+        (CENTROIDS, lambda t: None, "centroids are missing"),
         (WEIGHT, lambda t: t * torch.nan, "1.0.weight holds numbers that are NaN or infinite"),
         (WEIGHT, torch.Tensor.half, "1.0.weight is torch.float16"),
         (WEIGHT, lambda t: t[:-1], "1.0.weight is torch.float32"),
@@ -173,13 +174,13 @@ def test_weights_that_overflow_are_no_answer(folder, coloured):
 
 def test_a_recipe_asks_for_no_more_memory_than_its_weights_take(folder):
     """65,536 x 65,536 weights would be 17 GiB."""
-    edited(folder.config, "recipe.framework.hidden", 65536)
-    edited(folder.config, "recipe.framework.out", 65536)
-    retensored(folder.model, "centroids", lambda t: torch.zeros(3, 65536))
+    edited(folder.config, "recipe.method.base.hidden", 65536)
+    edited(folder.config, "recipe.method.base.out", 65536)
+    retensored(folder.model, CENTROIDS, lambda t: torch.zeros(3, 65536))
     program = (
-        "import resource, torch; from connr import run; from connr.run_folder import RunFolder\n"
+        "import resource, torch; from connr import runs; from connr.run_folder import RunFolder\n"
         "resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33))\n"
-        f"run.load_model(RunFolder({str(folder.path)!r}), 'cpu')"
+        f"runs.load_model(RunFolder({str(folder.path)!r}), 'cpu')"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "by the recipe" in found.stderr.splitlines()[-1]
@@ -274,7 +275,7 @@ def resigned(path, tensors=None, **changes):
         ({"epoch": -1}, "epoch"),
         ({"epoch": "2"}, "epoch: Input should be a valid integer"),
         ({"step": 10**30}, "step"),
-        ({"step": 3}, "should have numbers of 3 steps, has"),
+        ({"step": 3}, "it has no loss and gradient of the steps of its epoch"),
         ({"seconds": None}, "seconds"),
         ({"inertia": "x"}, "inertia"),
         ({"inertia": ...}, "inertia: Field required"),
@@ -298,7 +299,11 @@ def test_a_changed_header_of_a_checkpoint_is_refused(folder, coloured, changes, 
         ("clusters.centroids", lambda t: t * torch.nan, "centroids holds numbers that are NaN"),
         ("clusters.assignments", lambda t: t + 3, "assignments are not in 0..2"),
         ("clusters.assignments", lambda t: None, "assignments are not whole numbers"),
-        ("optimizer.0.momentum_buffer", lambda t: t[:1], "optimiser's 0.momentum_buffer is torch.float32"),
+        (
+            "optimizer.0.momentum_buffer",
+            lambda t: t[:1],
+            "state '0.momentum_buffer' of the checkpoint does not fit this network",
+        ),
         ("optimizer.0.momentum_buffer", lambda t: t * torch.inf, "0.momentum_buffer holds numbers"),
         (WEIGHT_THERE, lambda t: t * torch.nan, "holds numbers that are NaN or infinite"),
         (WEIGHT_THERE, lambda t: t[:1], "is of another network"),
@@ -306,8 +311,9 @@ def test_a_changed_header_of_a_checkpoint_is_refused(folder, coloured, changes, 
     ],
 )
 def test_changed_tensors_of_a_checkpoint_are_refused(folder, coloured, name, change, message):
-    last = checkpoint.checkpoints(folder.checkpoints)[-1]
-    resigned(last, retensored(last, name, change))
+    first, last = checkpoint.checkpoints(folder.checkpoints)
+    last.unlink()  # so that there is an epoch to train
+    resigned(first, retensored(first, name, change))
     assert message in refused("fit", coloured, "--resume", "--out", folder.path, "--device", "cpu")
 
 
@@ -376,7 +382,7 @@ def test_a_recipe_is_short_and_its_name_not_empty(tmp_path, coloured):
         "group.neighbourhood.layers=1000000000",
         "augment.warp=1.0e+300",
         "data.resident_gib=1.0e+300",
-        "framework.predictor_std=1.0e+300",
+        "method.base.predictor_std=1.0e+300",
     ],
 )
 def test_numbers_of_a_recipe_have_an_upper_bound(setting):

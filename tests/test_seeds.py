@@ -33,7 +33,8 @@ def test_a_test_and_the_fixtures_it_shares_start_from_the_same_seed(shared):
 def test_a_module_that_draws_as_it_is_imported_is_refused(tmp_path, draw):
     (tmp_path / "test_drawing.py").write_text(f"{draw}\n\n\ndef test_nothing(): ...\n")
     (tmp_path / "conftest.py").write_text((Path(__file__).parent / "conftest.py").read_text(encoding="utf-8"))
-    line = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", str(tmp_path)]
+    helpers = f"pythonpath={Path(__file__).parent}"
+    line = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", "-o", helpers, str(tmp_path)]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.returncode == 4, done.stdout + done.stderr
     assert "draws from a global generator as it is imported" in done.stderr + done.stdout

@@ -96,10 +96,10 @@ def test_a_long_name_keeps_its_ending():
 
 def test_bad_input_is_refused_and_nothing_is_lost(moved):
     assert "holds no run" in refused("sort", "nothing", "sorted")
-    assert "elsewhere, which is not there; say where with --pictures" in refused("sort", "run", "sorted")
-    assert "--pictures none is no folder" in refused("sort", "run", "sorted", "--pictures", "none")
+    assert "elsewhere, which does not exist; say where with --pictures" in refused("sort", "run", "sorted")
+    assert "--pictures none is not a folder" in refused("sort", "run", "sorted", "--pictures", "none")
     assert "none of the 60 pictures" in refused("sort", "run", "sorted", "--pictures", "run")
-    assert "is there and not an empty folder" in refused("sort", "run", "here", "--pictures", "here")
+    assert "exists and is not an empty folder" in refused("sort", "run", "here", "--pictures", "here")
     assert "lies among the pictures" in refused("sort", "run", "here/sorted", "--pictures", "here")
     assert "there is no folder none" in refused("sort", "run", "none/sorted", "--pictures", "here")
     config = json.loads(Path("run/config.json").read_text())

@@ -16,8 +16,8 @@ from processes import HANGS
 import connr
 from connr import ConNR, recipe, runs
 from connr.data import open_images
-from connr.data.folder import pictures, read_picture, read_pictures
-from connr.data.formats import endings, not_read, open_picture
+from connr.data.folder import picture_paths, read_picture, read_pictures
+from connr.data.formats import extensions, open_picture, unsupported_formats
 from connr.data.prefetch import quiet_pillow
 from connr.data.stream import open_stream
 from connr.errors import InputError
@@ -39,7 +39,7 @@ def test_every_ending_that_pillow_can_write_is_read(tmp_path):
     """Those that it only reads (.psd, .fits, .cur, .ras, ...) are in the list too, and go through the same call."""
     Image.init()
     tried = set()
-    for ending in endings():
+    for ending in extensions():
         kind = Image.registered_extensions()[ending]
         for mode in ("RGB", "RGBA", "L", "P", "1"):
             try:
@@ -53,8 +53,8 @@ def test_every_ending_that_pillow_can_write_is_read(tmp_path):
                 assert torch.is_tensor(read_picture(tmp_path / f"x{ending.upper()}", Square(8, 3))), ending
             break
     assert {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".ico", ".tga", ".jp2"} <= tried
-    assert {path.suffix.lower() for path in pictures(tmp_path, None)} == tried
-    assert not {".mpg", ".eps", ".wmf", ".hdf", ".h5", ".grib", ".bufr"} & endings()  # films, programs, no pictures
+    assert {path.suffix.lower() for path in picture_paths(tmp_path, None)} == tried
+    assert not {".mpg", ".eps", ".wmf", ".hdf", ".h5", ".grib", ".bufr"} & extensions()  # films, programs, no pictures
 
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 16 16\n%%EndComments\nshowpage\n%%EOF\n"
@@ -162,11 +162,11 @@ def test_without_the_extra_heic_is_named_with_the_way_out(tmp_path):
 
 
 def test_avif_is_read_or_named(tmp_path):
-    if ".avif" in endings():
+    if ".avif" in extensions():
         flag(32).save(tmp_path / "x.avif", quality=95)
         assert len(open_images(tmp_path, 16, 3)) == 1
     else:
-        assert not_read()[".avif"] == "AVIF needs a newer Pillow: pip install -U pillow"
+        assert unsupported_formats()[".avif"] == "AVIF needs a newer Pillow: pip install -U pillow"
 
 
 def test_a_model_card_holds_no_html_of_a_recipe(coloured_run):

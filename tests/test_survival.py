@@ -23,9 +23,10 @@ from processes import HANGS
 from safetensors.torch import load_file, save_file
 
 from connr import recipe, runs, stops
+from connr.clustering.kmeans import Clusters
 from connr.data import open_images
 from connr.distributed import SINGLE_PROCESS
-from connr.engine import Callback, checkpoint, clustering, health, loop
+from connr.engine import Callback, checkpoint, health, loop, whole_set
 from connr.errors import Diverged, InputError, NotWritten, Stopped
 from connr.run_folder import RunFolder
 from connr.schema import read_epochs
@@ -96,6 +97,17 @@ def test_a_signal_finishes_the_step_and_saves(peace, digits, tmp_path, number, s
     timeless = [[{**record, "seconds": 0} for record in read_epochs(each.events)] for each in (folder, peace)]
     assert timeless[0] == timeless[1]
     assert all(checkpoint.position(path)[1] == 0 for path in checkpoint.checkpoints(folder.checkpoints))
+
+
+def test_a_run_that_stops_in_its_first_epoch_with_clusters_goes_on(digits, tmp_path):
+    """Its phase needs clusters from the start, which are of the network as it was made."""
+    whole, folder = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "run")
+    r = recipe.load("digits", [*SETTINGS, "method.start=0", "train.epochs=1"])
+    runs.fit(r, digits, whole, device="cpu")
+    with pytest.raises(Stopped):
+        runs.fit(r, digits, folder, callback=After(4, signal.SIGTERM), device="cpu")
+    runs.fit(r, digits, folder, resume=True, device="cpu")
+    assert same(folder, whole)
 
 
 class Counting(Callback):
@@ -173,7 +185,7 @@ def test_the_command_says_how_to_go_on(tmp_path, devices):
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=HANGS)
     assert process.returncode == 128 + signal.SIGTERM, said
-    assert f"is safe. To go on: connr fit digits --out {folder.path} --resume" in said
+    assert f"is safe. To continue: connr fit digits --out {folder.path} --resume" in said
     last, _ = checkpoint.position(checkpoint.checkpoints(folder.checkpoints)[-1])
     assert epochs <= last  # nothing is lost; that the next step is the last is tested above, within one process
     assert "Traceback" not in said
@@ -192,7 +204,7 @@ def test_a_lost_rank_takes_the_run_down_and_is_named(tmp_path):
     said, _ = process.communicate(timeout=HANGS)
     assert process.returncode == 1
     assert f"connr: rank 1 (process {ranks[1]}) was ended by SIGKILL." in said
-    assert "To go on: connr fit digits" in said
+    assert "To continue: connr fit digits" in said
     assert "Traceback" not in said
     assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
     assert checkpoint.checkpoints(folder.checkpoints)
@@ -262,7 +274,7 @@ def test_checkpoints_that_were_tampered_with_are_refused(peace, digits, tmp_path
         going_on(folder, digits)
     tensors = load_file(peace.model)
     save_file(tensors, last, {"run": '{"format": "connr-checkpoint-1"}'})
-    with pytest.raises(InputError, match="has format connr-checkpoint-1, should be connr-checkpoint-2"):
+    with pytest.raises(InputError, match="has format connr-checkpoint-1, should be connr-checkpoint-3"):
         going_on(folder, digits)
     last.unlink()
     going_on(folder, digits)
@@ -281,6 +293,7 @@ def test_another_recipe_is_shown_and_a_comment_in_it_is_none(peace, digits, tmp_
     with pytest.raises(InputError, match=r"another recipe; omit what changes it(.|\n)*  - seed: 0\n  \+ seed: 7"):
         runs.fit(recipe.load("digits", SETTINGS, seed=7), digits, folder, resume=True, device="cpu")
     assert going_on(folder, digits)
+    assert folder.recipe.read_text().startswith("# what I tried first\n")
 
 
 def test_a_gradient_that_is_not_finite_is_told_by_step_and_not_saved(digits, tmp_path, monkeypatch):
@@ -289,10 +302,11 @@ def test_a_gradient_that_is_not_finite_is_told_by_step_and_not_saved(digits, tmp
     def update(*arguments, **named):
         calls.append(1)
         told = real(*arguments, **named)
-        return told._replace(gradient=told.gradient * float("inf")) if len(calls) == 28 + 9 else told
+        return {**told, "gradient": told["gradient"] * float("inf")} if len(calls) == 28 + 9 else told
 
     monkeypatch.setattr(loop, "update", update)
-    with pytest.raises(Diverged, match=r"norm of its gradient inf in step 9 of epoch 2; try a lower train.base_lr than 0.8"):
+    said = r"norm of its gradient inf in step 9 of epoch 2; try a lower learning rate than train.base_lr=0.8"
+    with pytest.raises(Diverged, match=said):
         going_on(folder, digits)
     assert checkpoint.checkpoints(folder.checkpoints) == [checkpoint.after(folder.checkpoints, 1)]
 
@@ -300,9 +314,9 @@ def test_a_gradient_that_is_not_finite_is_told_by_step_and_not_saved(digits, tmp
 def test_collapse_and_lopsided_clusters_are_told():
     rows = torch.randn(100, 8, generator=torch.Generator().manual_seed(0))
     tight, wide = (torch.nn.functional.normalize(rows * width + 1, dim=1) for width in (1e-3, 100))
-    std = clustering.spread(tight, 100, SINGLE_PROCESS)
-    assert std < health.COLLAPSED < clustering.spread(wide, 100, SINGLE_PROCESS) < 1.1
-    clusters = clustering.Clusters(torch.zeros(3, 8), torch.tensor([0] * 99 + [1]), 0.0)
+    std = whole_set.spread(tight, 100, SINGLE_PROCESS)
+    assert std < health.COLLAPSED < whole_set.spread(wide, 100, SINGLE_PROCESS) < 1.1
+    clusters = Clusters(torch.zeros(3, 8), torch.tensor([0] * 99 + [1]), 0.0)
     assert [said.split()[0] for said in health.warnings(clusters, std)] == ["the", "99.0%", "1"]
     assert health.warnings(clusters._replace(assignments=torch.arange(99) % 3), 0.9) == []
 
@@ -318,7 +332,7 @@ def test_weights_that_are_no_numbers_at_the_end_of_an_epoch_are_told(digits, tmp
     """One step an epoch: its loss is that of the weights before it."""
     huge = ["train.base_lr=1e30", "train.batch_size=1797", "train.epochs=2", "train.warmup=0", "train.group_from=0.5"]
     folder = RunFolder(tmp_path / "run")
-    with pytest.raises(Diverged, match=r"not finite .*; try a lower train.base_lr than 1e\+30|the loss became"):
+    with pytest.raises(Diverged, match=r"not finite .*; try a lower learning rate than train.base_lr=1e\+30|the loss became"):
         runs.fit(recipe.load("digits", huge), digits, folder, device="cpu")
     assert not checkpoint.checkpoints(folder.checkpoints)
 
@@ -338,7 +352,7 @@ def test_events_that_no_run_wrote_are_refused(peace, digits, tmp_path, line):
     shutil.copytree(peace.path, folder.path)
     with open(folder.events, "a", encoding="utf-8") as file:
         file.write(line + "\n")
-    with pytest.raises(InputError, match=r"events.jsonl is not"):
+    with pytest.raises(InputError, match=r"events.jsonl, line 6, (is not|cannot be read)"):
         going_on(folder, digits)
 
 
@@ -384,7 +398,7 @@ def test_a_signal_while_pictures_are_read_ends_it_and_leaves_nothing_half(tmp_pa
         line = [sys.executable, "-c", SIGNALLED, str(int(number)), *words]
         done = subprocess.run(line, capture_output=True, text=True, timeout=HANGS, check=False)
         assert done.returncode == 128 + number, done.stderr
-        assert done.stderr == f"\nStopped while {pictures} was read; the same command reads it anew.\n"
+        assert done.stderr == f"\nStopped while reading {pictures}; run the same command again.\n"
         assert {path.name for path in out.rglob("*")} == {"cache", ".lock"}
     assert subprocess.run([sys.executable, "-m", "connr", *words], capture_output=True, check=False).returncode == 0
     with open(out / "assignments.csv", newline="", encoding="utf-8") as file:

@@ -16,7 +16,7 @@ from torch import nn
 from connr import ConNR, experiment, recipe
 from connr.data import open_images
 from connr.engine.extraction import evaluating
-from connr.integrations import features
+from connr.integrations import embeddings
 from connr.networks import torchvision
 from connr.randomness import deterministic, seeded_initialisation
 
@@ -131,7 +131,7 @@ def test_every_module_gets_its_own_mode_back():
         assert not any(module.training for module in network.modules())
         raise ZeroDivisionError
     assert [module.training for module in network.modules()] == [True, True, True, False, True]
-    assert features.evaluating is evaluating
+    assert embeddings.evaluating is evaluating
 
 
 def test_a_deterministic_run_leaves_the_environment_as_it_was(monkeypatch):

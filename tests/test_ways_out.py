@@ -104,5 +104,5 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch):
     for name in ("HOME", "CONNR_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pwd, "getpwuid", nobody)
-    with pytest.raises(InputError, match=r"no home folder .* set CONNR_CACHE"):
+    with pytest.raises(InputError, match=r"no home folder .*set CONNR_CACHE"):
         frozen.place()

@@ -1,20 +1,43 @@
-"""Clusters images without labels: ConNR (NeurIPS 2023) as a library and a command."""
+"""Clusters images without labels: deep clustering methods, ConNR (NeurIPS 2023) among them, as a library and a command."""
 
+import logging
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-__version__ = "0.1.0"
+from connr import deprecated
 
-if TYPE_CHECKING:
-    from connr.algorithm import ConNRLoss
-    from connr.estimator import ConNR
+__version__ = "0.2.0.dev0"
 
-_HOME = {"ConNR": "connr.estimator", "ConNRLoss": "connr.algorithm"}  # imported when asked for: torch takes seconds
+_HOME = {  # imported when asked for: torch takes seconds
+    "ConNR": "connr.estimator",
+    "ConNRLoss": "connr.integrations.connr_loss",
+    "DeepClusterer": "connr.estimator",
+}
+_PACKAGES = ("clustering", "losses", "methods", "metrics", "neighbours")
 
-__all__ = ["ConNR", "ConNRLoss", "__version__"]
+__all__ = [
+    "ConNR",
+    "ConNRLoss",
+    "DeepClusterer",
+    "__version__",
+    "clustering",
+    "losses",
+    "methods",
+    "metrics",
+    "neighbours",
+]
+
+deprecated.install()
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # a library is silent until a program asks
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'connr' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    if name in _PACKAGES:
+        return import_module(f"connr.{name}")
+    raise AttributeError(f"module 'connr' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

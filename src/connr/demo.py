@@ -1,4 +1,4 @@
-"""`connr demo`: ConNR on real images against what scikit-learn gives on the same ones, in one table."""
+"""`connr demo`: ConNR and methods of scikit-learn on the same images, in one table."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -15,8 +15,8 @@ from connr.recipe import Recipe
 from connr.run_folder import RunFolder
 
 
-class Row(NamedTuple):
-    """A method on the digits: its scores against the labels, and what it took."""
+class DemoRow(NamedTuple):
+    """The scores of a method on the digits and its time in seconds."""
 
     method: str
     acc: float
@@ -26,12 +26,12 @@ class Row(NamedTuple):
 
 
 def load(r: Recipe) -> ImageSet:
-    """The 1,797 digits that come with scikit-learn, at the size and channels of the recipe."""
+    """The 1,797 digits of scikit-learn, at the size and channels of the recipe."""
     return open_images("digits", r.data.size, r.data.channels)
 
 
-def baselines(images: ImageSet, n_clusters: int, seed: int) -> Iterator[Row]:
-    """k-means on pixels, Ward, and a Gaussian mixture on principal components, as a user of scikit-learn would call them."""
+def baselines(images: ImageSet, n_clusters: int, seed: int) -> Iterator[DemoRow]:
+    """k-means on pixels, Ward, and a Gaussian mixture on principal components, by scikit-learn."""
     from sklearn.cluster import AgglomerativeClustering, KMeans
     from sklearn.decomposition import PCA
     from sklearn.mixture import GaussianMixture
@@ -39,7 +39,7 @@ def baselines(images: ImageSet, n_clusters: int, seed: int) -> Iterator[Row]:
     pixels = images.images[:].flatten(1).numpy() / 255.0
 
     def mixture(x: NDArray[np.float64]) -> NDArray[np.integer]:
-        reduced = PCA(n_components=30, random_state=seed).fit_transform(x)  # with it the mixture can reach 0.92
+        reduced = PCA(n_components=30, random_state=seed).fit_transform(x)  # improves the mixture, which can reach 0.92
         assignments: NDArray[np.integer] = GaussianMixture(n_clusters, n_init=10, random_state=seed).fit_predict(reduced)
         return assignments
 
@@ -54,23 +54,24 @@ def baselines(images: ImageSet, n_clusters: int, seed: int) -> Iterator[Row]:
         yield _row(name, images, assignments, time.monotonic() - began)
 
 
-def connr(r: Recipe, images: ImageSet, folder: RunFolder, device: str, callback: Callback) -> tuple[Row, runs.Fitted]:
-    """The whole method, into a run folder."""
+def connr(r: Recipe, images: ImageSet, folder: RunFolder, device: str, callback: Callback) -> tuple[DemoRow, runs.Fitted]:
+    """Trains ConNR and writes a run folder."""
     began = time.monotonic()
     fitted = runs.fit(r, images, folder, device=device, callback=callback)
     return _row("ConNR", images, fitted.assigned.clusters.numpy(), time.monotonic() - began), fitted
 
 
-def byol_alone(r: Recipe, images: ImageSet, folder: RunFolder, device: str, callback: Callback) -> Row:
-    """The same recipe without stage 2. It goes on from ConNR's end of stage 1, which is its own, step by step."""
-    alone = recipe.check({**r.model_dump(), "train": {**r.train.model_dump(), "group_from": 1.0}})
+def byol_alone(r: Recipe, images: ImageSet, folder: RunFolder, device: str, callback: Callback) -> DemoRow:
+    """The same recipe without stage 2. Continues from ConNR's checkpoint at the end of stage 1, which is identical."""
+    alone = recipe.load(r, ["method.start=1"])
     shared = sum(record["seconds"] for record in runs.history(folder) if record["stage"] == "instance")
     began = time.monotonic()
-    end_of_stage_1: Path | None = checkpoint.after(folder.checkpoints, r.t0) if r.t0 else None
+    t0 = round(getattr(r.method, "start", 1) * r.train.epochs)
+    end_of_stage_1: Path | None = checkpoint.after(folder.checkpoints, t0) if t0 else None
     fitted = runs.fit(alone, images, start_from=end_of_stage_1, device=device, callback=callback)
     return _row("BYOL alone", images, fitted.assigned.clusters.numpy(), shared + time.monotonic() - began)
 
 
-def _row(method: str, images: ImageSet, assignments: NDArray[np.integer], seconds: float) -> Row:
+def _row(method: str, images: ImageSet, assignments: NDArray[np.integer], seconds: float) -> DemoRow:
     found = metrics.scores(images.labels, assignments)
-    return Row(method, found["acc"], found["nmi"], found["ari"], seconds)
+    return DemoRow(method, found["acc"], found["nmi"], found["ari"], seconds)

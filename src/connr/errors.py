@@ -1,20 +1,20 @@
-"""What a user can mend: the command prints it as one message, and exits with 2 for bad input, 1 for a run gone wrong."""
+"""Errors for users. The command prints them as one message and exits with 2 for bad input, 1 for a failed run."""
 
 
 class InputError(ValueError):
-    """Bad input, found before any work. The message names the thing, its value and the way out."""
+    """Bad input, detected before any work. The message names the thing, its value and the way out."""
 
 
 class ExportMismatch(ArithmeticError):
-    """An exported model does not give the answers of the original; nothing was written."""
+    """The results of an exported model differ from those of the original; nothing was written."""
 
 
 class Diverged(ArithmeticError):
-    """The loss became NaN or infinite. The message names the step and the way out; the checkpoints before it are good."""
+    """The loss became NaN or infinite. The message names the step and the way out; earlier checkpoints are valid."""
 
 
 class Stopped(Exception):
-    """A signal asked a run to stop, and where it was is saved.
+    """A signal stopped a run; its state is saved.
 
     Attributes:
         number: of the signal; the command exits with 128 + number.
@@ -26,8 +26,8 @@ class Stopped(Exception):
 
 
 class RankLost(RuntimeError):
-    """One of several processes of a run ended before its time. The message names it, and how it ended."""
+    """One of several processes of a run ended unexpectedly. The message names it and the reason."""
 
 
 class NotWritten(OSError):
-    """A file of a run could not be written: disk full, folder gone. The message says what is safe and how to go on."""
+    """A file of a run could not be written: disk full, folder gone. The message says what is saved and how to continue."""

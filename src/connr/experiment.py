@@ -1,9 +1,8 @@
-"""Recipe -> parts. The only place that maps names to parts: a new part is one row of a table here."""
+"""Builds the parts of a recipe: method, views, plan of the training, device, loggers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -12,74 +11,29 @@ from lightning_fabric.loggers.logger import Logger
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 from torch import Tensor, nn
 
-from connr import algorithm, networks, recipe
-from connr.clustering.kmeans import Clusters
+from connr import networks
 from connr.data.neighbouring import nearest_rows
-from connr.engine import Callback, Plan, Stage
+from connr.engine import Callback, Plan
 from connr.engine.logging_callback import LoggingCallback
 from connr.errors import InputError
-from connr.frameworks import BYOL, Framework, MoCo, SimSiam
-from connr.frameworks.framework import on_sphere
-from connr.neighbours import contextual, itself, local
-from connr.networks.heads import mlp, simsiam_projector
+from connr.losses import normalize_rows
+from connr.methods import Method, Optimizer, Phase, Setup, View
+from connr.neighbours import contextual, local
+from connr.networks.pretrained import Pretrained
 from connr.randomness import seeded_initialisation
-from connr.recipe import Pretrained, Recipe
-from connr.schedules import linear_fraction
+from connr.recipe import Recipe
+from connr.registry import METHODS
 from connr.views import LAYOUT, Augment, FeatureViews, Views
 
-BACKBONES: dict[type, Callable[[Any, int], nn.Module]] = {  # given the channels of the images, or the width of the rows
-    recipe.ResNet: lambda s, channels: networks.resnet(s.name, channels, s.small_images),
-    recipe.SmallResNet: lambda s, channels: networks.small_resnet(channels, s.width, s.stages, s.blocks, s.stem_stride),
-    recipe.MLP: lambda s, width: networks.mlp_encoder(width, s.widths),
-}
-
-
-def from_scratch(section: Any, channels: int) -> nn.Module:
-    """A network of connr's own, its weights drawn from torch's generator."""
-    return BACKBONES[type(section)](section, channels)
-
-
-FRAMEWORKS: dict[type, Callable[[Any, nn.Module, int], Framework]] = {
-    recipe.BYOL: lambda s, encoder, width: BYOL(
-        encoder, mlp(width, s.hidden, s.out), mlp(s.out, s.hidden, s.out, s.predictor_std)
-    ),
-    recipe.SimSiam: lambda s, encoder, width: SimSiam(
-        encoder, simsiam_projector(width, s.hidden, s.out, s.layers), mlp(s.out, s.bottleneck, s.out)
-    ),
-    recipe.MoCo: lambda s, encoder, width: MoCo(
-        encoder, mlp(width, s.hidden, s.out, batch_norm=False), s.out, s.queue, s.temperature
-    ),
-}
-
-NEIGHBOURHOODS: dict[type, Callable[[Any], algorithm.Neighbourhood]] = {
-    recipe.Itself: lambda s: itself,
-    recipe.Local: lambda s: partial(local, k=s.k),
-    recipe.Contextual: lambda s: partial(contextual, k=s.k, k1=s.k1, k2=s.k2, alpha=s.alpha, layers=s.layers),
-}
-
-
-def _everyone(section: recipe.AllAnchors, r: Recipe, epoch: int, clusters: Clusters | None) -> algorithm.AnchorFilter:
-    return algorithm.all_anchors
-
-
-def _off_boundary(section: recipe.Boundary, r: Recipe, epoch: int, clusters: Clusters | None) -> algorithm.AnchorFilter:
-    assert clusters is not None  # the loop has clustered: Stage.needs_clusters
-    if len(clusters.centroids) == 1:  # and no boundary
-        return algorithm.all_anchors
-    fraction = linear_fraction(epoch, r.t0, section.until * r.train.epochs, section.fraction, section.final)
-    return partial(
-        algorithm.off_boundary,
-        centroids=clusters.centroids,
-        assignments=clusters.assignments,
-        fraction=fraction,
-        inclusive_threshold=section.inclusive_threshold,
-    )
-
-
-ANCHORS: dict[type, Callable[[Any, Recipe, int, Clusters | None], algorithm.AnchorFilter]] = {
-    recipe.AllAnchors: _everyone,
-    recipe.Boundary: _off_boundary,
-}
+WEAK = (
+    "crop_scale",
+    "crop_ratio",
+    "flip",
+    "rotate",
+    "shift",
+    "zoom",
+    "shear",
+)  # the settings of `augment` that a weak view has
 
 LOGGERS: dict[str, Callable[[Path], Logger]] = {
     "tensorboard": lambda path: TensorBoardLogger(path, name=""),
@@ -88,7 +42,7 @@ LOGGERS: dict[str, Callable[[Path], Logger]] = {
 
 
 def log_for(r: Recipe, folder: Path | None) -> Callback:
-    """Writes the log that the recipe asks for into `folder`; every start of a run gets a version of its own there.
+    """The logging callback of a recipe, writing to `folder`; each start of a run gets a new version there.
 
     Raises:
         InputError: there is no folder to write into, or the package that writes it is not installed.
@@ -103,110 +57,102 @@ def log_for(r: Recipe, folder: Path | None) -> Callback:
         raise InputError(f'log={r.log} needs a package that is not installed; pip install "connr[track]".') from fault
 
 
-def build(r: Recipe, encoder: nn.Module | None = None) -> Framework:
-    """The network of a recipe, with weights that depend on its seed alone; of a frozen backbone the heads, on its features.
+def build(r: Recipe, encoder: nn.Module | None = None, n_images: int = 1) -> Method:
+    """The method of a recipe; its initial weights depend only on the seed.
 
     The weights are in double precision where `train.precision` is `64-true`, equal to those of single precision at the start.
 
     Args:
-        encoder: a pretrained one that is trained further, with its weights.
+        r: the recipe, complete; on a frozen backbone the method's encoder is the identity, on its features.
+        encoder: a pretrained network that is fine-tuned.
+        n_images: of the training set, for memories by image index; any number if nothing is trained.
     """
+    kind: type[Method] = METHODS[r.method.name]
     with seeded_initialisation(r.seed):
         if r.takes_features or r.frozen:
             shape: tuple[int, ...] = (r.data.features or 0,)
-            encoder = nn.Identity() if r.frozen else from_scratch(r.backbone, shape[0])
+            encoder = nn.Identity() if r.frozen else r.backbone.build(shape[0])
         else:
-            shape = (r.data.channels, r.data.size, r.data.size)
-            encoder = encoder or from_scratch(r.backbone, r.data.channels)
-        width = networks.features_out(encoder, *shape)
-        framework = FRAMEWORKS[type(r.framework)](r.framework, encoder, width).to(memory_format=LAYOUT)
-        return framework.double() if r.train.precision == "64-true" else framework
+            channels = kind.input_channels(r.method, r.data.channels)
+            shape = (channels, r.data.size, r.data.size)
+            encoder = encoder or r.backbone.build(channels)
+        setup = Setup(encoder, networks.features_out(encoder, *shape), r.clusters or 2, n_images)
+        method: Method = kind(r.method, setup)
+        method = method.to(memory_format=LAYOUT)
+        return method.double() if r.train.precision == "64-true" else method
 
 
-def plan_for(r: Recipe, mean: list[float], std: list[float]) -> Plan:
-    """The numbers of a recipe as the loop takes them."""
+def phases_of(r: Recipe) -> Sequence[Phase]:
+    """The phases of a recipe's method, built on the meta device."""
+    with torch.device("meta"):
+        method: Method = METHODS[r.method.name](r.method, Setup(nn.Identity(), 8, r.clusters or 2, 1))
+    return method.phases()
+
+
+def plan_for(r: Recipe, mean: list[float], std: list[float], clustered: int | None = None) -> Plan:
+    """The plan of a recipe for the training loop.
+
+    Args:
+        r: the recipe, with `clusters`.
+        r: the recipe.
+        mean: of the rows, per channel or column.
+        std: of the rows, per channel or column.
+        clustered: the assigner is fitted on the first `clustered` images; None for all.
+    """
     assert r.clusters is not None  # checked by `connr.runs.fit`
+    t = r.train
+    first = r.backbone.first_layers if isinstance(r.backbone, Pretrained) and not r.frozen else None
     return Plan(
-        epochs=r.train.epochs,
-        t0=r.t0,
-        stages=(_stage("instance", r.instance, r, mean, std), _stage("group", r.group, r, mean, std)),
-        batch_size=r.train.batch_size,
-        base_lr=r.train.base_lr,
-        cosine_reaches_zero=r.train.cosine_reaches_zero,
-        warmup_epochs=r.train.warmup * r.train.epochs,
-        momenta=(r.framework.target_momentum, r.framework.final_momentum),
+        epochs=t.epochs,
+        batch_size=t.batch_size,
+        optimizer=Optimizer(t.optimizer, t.base_lr, t.momentum, t.weight_decay),
+        reference_batch=t.reference_batch,
+        warmup_epochs=t.warmup * t.epochs,
+        cosine_reaches_zero=t.cosine_reaches_zero,
+        views=partial(views_of, r, mean, std),
+        depths=None if first is None else partial(networks.parameters_by_depth, first=first),
         n_clusters=r.clusters,
         restarts=r.kmeans.restarts,
         max_iterations=r.kmeans.max_iterations,
         reseed_empty=r.kmeans.reseed_empty,
-        evaluate_every=r.train.evaluate_every,
+        evaluate_every=t.evaluate_every,
         seed=r.seed,
+        clustered=clustered,
     )
 
 
-def _stage(name: str, section: recipe.Stage, r: Recipe, mean: list[float], std: list[float]) -> Stage:
-    neighbourhood = NEIGHBOURHOODS[type(section.neighbourhood)](section.neighbourhood)
-
-    def sockets(epoch: int, clusters: Clusters | None) -> algorithm.Sockets:
-        anchors = ANCHORS[type(section.anchors)](section.anchors, r, epoch, clusters)
-        return algorithm.Sockets(neighbourhood, anchors, mean_over_all=r.train.loss_mean == "all")
-
-    return Stage(
-        name=name,
-        sockets=sockets,
-        needs_clusters=isinstance(section.anchors, recipe.Boundary),
-        views=views_of(r, section, mean, std),
-        lr_factors=section.lr_factors.model_dump(),
-        memory=section.memory,
-        loss_scale=section.loss_scale,
-    )
-
-
-def views_of(r: Recipe, section: recipe.Stage, mean: list[float], std: list[float]) -> Views:
-    """The views of a stage: of images, of rows of features, or of the cached views of a frozen backbone."""
+def views_of(r: Recipe, mean: list[float], std: list[float], view: View = View()) -> Views:  # noqa: B008 - immutable
+    """The object that computes a view: of images, of rows of features, or of cached views of a frozen backbone."""
     if r.takes_features or r.frozen:
         cached = r.backbone.views if isinstance(r.backbone, Pretrained) else 0
         strengths = r.feature_views.model_dump(include={"noise", "dropout", "mix", "neighbours"})
         return FeatureViews(mean, std, views=cached, **strengths)
-    return images_augmented(r, mean, std, section.crop_scale)
+    return images_augmented(r, mean, std, view)
 
 
-def neighbours_of(r: Recipe) -> Callable[[Tensor], Tensor]:
-    """Normalised rows (n d) -> the rows (n k) that a view of each may move towards, none the row itself."""
-    s = r.feature_views
-    if s.neighbourhood == "euclidean":
-        return partial(nearest_rows, k=s.neighbours)
-    if s.neighbourhood == "local":
-        return lambda rows: local(on_sphere(rows), k=s.neighbours + 1)[:, 1:]
-    return lambda rows: contextual(on_sphere(rows), k=s.neighbours + 1, k1=s.k1, k2=s.k2, alpha=s.alpha)[:, 1:]
-
-
-def images_augmented(r: Recipe, mean: list[float], std: list[float], crop_scale: tuple[float, float] | None = None) -> Augment:
-    """The views of images; `crop_scale` instead of the recipe's."""
-    strengths = r.augment.model_dump(exclude={"name"})
-    if crop_scale is not None:
-        strengths["crop_scale"] = crop_scale
-    augment = Augment(mean, std, photograph=r.data.photograph, **strengths)
+def images_augmented(r: Recipe, mean: list[float], std: list[float], view: View = View()) -> Augment:  # noqa: B008
+    """The object that computes a view of images, with the recipe's settings and the changes of the view."""
+    section = {"weak": r.weak, "strong": r.strong}.get(view.kind) or r.augment
+    weak_by_default = view.kind == "weak" and r.weak is None
+    strengths = section.model_dump(include=set(WEAK)) if weak_by_default else section.model_dump(exclude={"name"})
+    augment = Augment(mean, std, photograph=r.data.photograph, **{**strengths, **view.changes})
     if r.train.compile:
         augment.compile()
     return augment
 
 
-def optimizer_for(r: Recipe, framework: Framework) -> torch.optim.SGD:
-    """SGD with a parameter group per role, so that each stage can give it its own lr factor; a pretrained encoder by depth."""
-    groups: list[dict[str, Any]] = []
-    for role, parameters in framework.parameter_groups().items():
-        if role == "encoder" and isinstance(r.backbone, Pretrained) and not r.frozen:
-            depths = networks.parameters_by_depth(framework.encoder, r.backbone.first_layers)
-            groups += [{"role": role, "factor": factor, "params": block} for factor, block in depths]
-            own = {id(parameter) for _, block in depths for parameter in block}
-            parameters = [parameter for parameter in parameters if id(parameter) not in own]
-        groups.append({"role": role, "factor": 1.0, "params": parameters})
-    return torch.optim.SGD(groups, lr=r.train.base_lr, momentum=r.train.momentum, weight_decay=r.train.weight_decay)
+def neighbours_of(r: Recipe) -> Callable[[Tensor], Tensor]:
+    """A function from normalised rows (n d) to indices (n k) of neighbours for views, without the row itself."""
+    s = r.feature_views
+    if s.neighbourhood == "euclidean":
+        return partial(nearest_rows, k=s.neighbours)
+    if s.neighbourhood == "local":
+        return lambda rows: local(normalize_rows(rows), k=s.neighbours + 1)[:, 1:]
+    return lambda rows: contextual(normalize_rows(rows), k=s.neighbours + 1, k1=s.k1, k2=s.k2, alpha=s.alpha)[:, 1:]
 
 
 def device_for(device: str, communicator: int = 1) -> str:
-    """`cpu`, `cuda` or `mps`: what `device` comes to on this machine; `auto` is a GPU for each rank where there are so many.
+    """Resolves `device` to `cpu`, `cuda` or `mps`; `auto` uses GPUs if there is one for each rank.
 
     Raises:
         InputError: this machine has no such device, or too few of them for the ranks.
@@ -227,7 +173,7 @@ def device_for(device: str, communicator: int = 1) -> str:
 
 
 def fabric_for(r: Recipe, device: str, rank: int = 0) -> Fabric:
-    """One rank's `device_for`, at the recipe's precision; what ranks exchange is `connr.distributed`'.
+    """Lightning Fabric for one rank, with the recipe's precision; processes communicate through `connr.distributed`.
 
     Raises:
         InputError: this machine has no such device, or the device has no double precision.

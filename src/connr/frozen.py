@@ -1,4 +1,4 @@
-"""What a frozen backbone gives for every image and V random views of it: computed once, kept in a file in half precision.
+"""Cached features of a frozen backbone for every image and V random views, in a file in half precision.
 
 The file is found again by the images, the backbone's weights, the augmentation and the seed, whatever the rest of the recipe.
 """
@@ -26,25 +26,25 @@ from connr.run_folder import flush_folder, write_text
 from connr.views import LAYOUT, Views
 
 FORMAT = "connr-views-1"
-SAVED_EVERY = 2.0  # seconds
+SAVED_EVERY = 2.0  # between two updates of the notes
 
 
 def place() -> Path:
-    """The folder of all such files, which may be removed at any time: $CONNR_CACHE, else ~/.cache/connr."""
+    """The cache folder, which may be removed at any time: $CONNR_CACHE, or ~/.cache/connr."""
     given = os.environ.get("CONNR_CACHE")
     if given:
         return Path(given)
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "connr"
     except RuntimeError as fault:
-        raise InputError("this user has no home folder to keep features in; set CONNR_CACHE to a folder.") from fault
+        raise InputError("this user has no home folder for cached features; set CONNR_CACHE to a folder.") from fault
 
 
 def key(backbone: Backbone, fingerprint: str, augmentation: dict[str, Any], views: int, seed: int) -> str:
-    """The same for the same images, weights, augmentation, number of views and seed."""
-    told = [FORMAT, fingerprint, checkpoint.digest(checkpoint.on_cpu(backbone.network.state_dict()))]
-    told += [json.dumps([backbone.backbone_config, augmentation, views, seed], sort_keys=True, default=str)]
-    return hashlib.blake2b("\n".join(told).encode(), digest_size=12).hexdigest()
+    """The cache key: a hash of the images, weights, augmentation, number of views and seed."""
+    parts = [FORMAT, fingerprint, checkpoint.digest(checkpoint.on_cpu(backbone.network.state_dict()))]
+    parts += [json.dumps([backbone.backbone_config, augmentation, views, seed], sort_keys=True, default=str)]
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=12).hexdigest()
 
 
 def cached(
@@ -55,16 +55,16 @@ def cached(
     seed: int,
     name: str,
     device: torch.device,
-    told: Callback,
+    callback: Callback,
 ) -> FileRows:
-    """The features (n 1+V f) in half precision, of the plain image first; from the cache where they are there.
+    """The features (n 1+V f) in half precision, of the image without augmentation first; cached.
 
-    Killed at any moment, it goes on from where it was. A second process that wants the same waits for the first.
+    An interrupted computation resumes at its last row. A second process with the same key waits for the first.
 
     Args:
         augment: what makes a view of an image, and the plain image as the backbone takes it.
         name: from `key`.
-        told: of images done, of all.
+        callback: its `on_progress` is called with the images done and all images.
 
     Raises:
         InputError: the cache cannot be written to.
@@ -83,13 +83,13 @@ def cached(
                     lock.acquire(timeout=0.5)
                     break
                 except Timeout:
-                    told.on_progress(0, n, "another process has this backbone go through these images: waiting for it")
+                    callback.on_progress(0, n, "another process computes these features: waiting for it")
                     _heed(request)
             try:
                 first = _features(network, augment, images.images[:1].to(device), views, stream(seed, "cached views"))
                 shape = torch.Size((n, *first.shape[1:]))
                 if not (path.is_file() and path.stat().st_size == shape.numel() * 2):
-                    _compute(network, images, augment, views, seed, shape, (path, part, notes), device, told, request)
+                    _compute(network, images, augment, views, seed, shape, (path, part, notes), device, callback, request)
                 return FileRows(path, shape, torch.float16)
             finally:
                 lock.release()
@@ -108,10 +108,10 @@ def _compute(
     shape: torch.Size,
     files: tuple[Path, Path, Path],
     device: torch.device,
-    told: Callback,
+    callback: Callback,
     request: stops.StopRequest,
 ) -> None:
-    """Rows in order into the part file, which becomes the whole one; the notes say how many of them are on the disk."""
+    """Writes rows to the part file, which is renamed when complete; the notes count the rows on the disk."""
     (path, part, notes), n, a_row = files, shape[0], shape[1:].numel() * 2
     done = min(_noted(notes), part.stat().st_size // a_row if part.is_file() else 0) // AT_A_TIME * AT_A_TIME
     with open(part, "r+b" if part.is_file() else "wb") as file:
@@ -120,7 +120,7 @@ def _compute(
         saved = time.monotonic()
         for at in range(done, n, AT_A_TIME):
             _heed(request)
-            told.on_progress(at, n, "")
+            callback.on_progress(at, n, "")
             pixels = images.images[at : min(at + AT_A_TIME, n)].to(device)
             found = _features(network, augment, pixels, views, stream(seed, "cached views", at))
             if not bool(found.isfinite().all()):
@@ -135,7 +135,7 @@ def _compute(
     part.replace(path)
     notes.unlink(missing_ok=True)
     flush_folder(path.parent)
-    told.on_progress(n, n, "")
+    callback.on_progress(n, n, "")
 
 
 def _features(

@@ -1,4 +1,4 @@
-"""How well assignments match labels. Labels below 0 mean *unlabelled* and are left out everywhere.
+"""Metrics of assignments against labels. Labels below 0 mean unlabelled and are ignored.
 
 Inputs are 1-D sequences, arrays or tensors of integers. Numbers of clusters and of classes are free, and may differ.
 scikit-learn is imported where it is used: with pandas, which it brings along, it takes 80 MiB, and few runs have labels.
@@ -75,7 +75,7 @@ def purity(
 
 
 def scores(labels: Integers, assignments: Integers) -> dict[str, float]:
-    """ACC, NMI, ARI and n, the number of labelled images they are taken over.
+    """ACC, NMI, ARI and n, the number of labelled images.
 
     Raises:
         ValueError: the lengths differ, or nothing is labelled.

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from connr.shared_setting import SharedSetting
 
-WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"  # cuBLAS repeats itself only where it is set
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"  # cuBLAS is deterministic only with it
 # Functions and methods of torch that take a generator.
 _METHODS = ("bernoulli_", "cauchy_", "exponential_", "geometric_", "log_normal_", "normal_", "random_", "uniform_")
 _FUNCTIONS = ("bernoulli", "multinomial", "normal", "poisson", "rand", "randint", "randn", "randperm")
@@ -29,23 +29,26 @@ def derive(seed: int, purpose: str, position: int = 0) -> int:
 
 
 def stream(seed: int, purpose: str, position: int = 0) -> torch.Generator:
-    """A fresh CPU generator for one use. Draws are made on the CPU so that every device sees the same ones."""
+    """A new CPU generator for one use. Random numbers are drawn on the CPU: the same for every device."""
     return torch.Generator().manual_seed(derive(seed, purpose, position))
 
 
 @contextmanager
 def seeded_initialisation(seed: int) -> Iterator[None]:
-    """Seeds the weights of modules built inside, on the CPU, whatever other threads draw meanwhile.
+    """Seeds the initial weights of modules built inside, on the CPU, independent of other threads.
 
-    Initialisers know only torch's global generator. Inside, this thread's draws come from a generator of their own instead,
-    so that the global one is neither read nor moved.
+    Initialisers know only torch's global generator. Inside, this thread draws from a separate generator instead, so that the
+    global one is neither read nor moved. Within `torch.device("meta")` nothing is drawn, and modules stay there.
     """
+    if torch.get_default_device().type == "meta":
+        yield
+        return
     with torch.device("cpu"), _DrawsFrom(stream(seed, "weights")):
         yield
 
 
 class _DrawsFrom(TorchFunctionMode):
-    """Within it, random functions of torch that name no generator draw from this one. Modes are per thread."""
+    """A mode, per thread, in which random functions of torch without a generator use this one."""
 
     def __init__(self, generator: torch.Generator) -> None:
         super().__init__()
@@ -61,7 +64,7 @@ class _DrawsFrom(TorchFunctionMode):
 
 @contextmanager
 def deterministic(wanted: bool) -> Iterator[None]:
-    """Inside, torch takes only algorithms that repeat bit for bit on a GPU too, and says what has none; then as before."""
+    """Enables deterministic algorithms of torch inside the block; operations without one raise."""
     if not wanted:
         yield
         return

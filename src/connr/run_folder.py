@@ -1,7 +1,7 @@
-"""A run folder and its files. Everything is written whole: to a temporary file, flushed to the disk, then renamed.
+"""A run folder and its files. Every write is atomic: to a temporary file, flushed to the disk, then renamed.
 
 recipe.yaml  events.jsonl  checkpoints/  model.safetensors + config.json  assignments.csv  skipped.csv
-clusters.png  report.html, and log/ where the recipe asks for one; cache/ of images that are too many for the memory
+clusters.png  report.html, log/ if the recipe has one, cache/ for images that do not fit in memory
 """
 
 import os
@@ -14,11 +14,15 @@ from filelock import FileLock, Timeout
 
 from connr.errors import InputError
 
-LOCK = ".lock"  # held while a run goes on; the system lets go of it when the process ends, however it ends
+LOCK = ".lock"  # held during a run; the operating system releases it when the process ends
 
 
 class RunFolder:
-    """Paths of one run."""
+    """The paths of one run.
+
+    Args:
+        path: of the folder; need not exist.
+    """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
@@ -33,20 +37,21 @@ class RunFolder:
         self.skipped = self.path / "skipped.csv"
         self.picture = self.path / "clusters.png"
         self.report = self.path / "report.html"
-        self.pixels = self.path / ".pixels"  # of a run of several processes, while it goes on
+        self.pixels = self.path / ".pixels"  # during a run of several processes
 
     def holds_a_run(self) -> bool:
+        """Whether a run was started in this folder."""
         return self.recipe.is_file() and self.checkpoints.is_dir()
 
     def check(self, resume: bool, way_out: str = "add --resume to go on with it, or choose another --out") -> None:
-        """Refuses a folder that this run may not write to, before any work.
+        """Checks before any work that a run may write to this folder.
 
         Args:
-            resume: it should hold the run to go on with.
-            way_out: where it holds a run and should not.
+            resume: the folder must hold a run to continue.
+            way_out: advice for the message if it holds a run and should not.
 
         Raises:
-            InputError: it is a file, holds another run or other files, or (to resume) holds no run.
+            InputError: the folder is a file, holds another run or other files, or (with `resume`) holds no run.
         """
         _check_name(self.path)
         if self.path.exists() and not self.path.is_dir():
@@ -57,33 +62,38 @@ class RunFolder:
             raise InputError(f"{self.path} holds a run already; {way_out}.")
         for place in (self.path / LOCK, self.checkpoints, self.log, self.cache):
             refuse_link(place)
-        own = (LOCK, "checkpoints", "cache")  # what a run makes before it begins
-        if not resume and self.path.exists() and any(place.name not in own for place in self.path.iterdir()):
+        created_early = (LOCK, "checkpoints", "cache")  # by a run before it trains
+        if not resume and self.path.exists() and any(place.name not in created_early for place in self.path.iterdir()):
             raise InputError(f"{self.path} is not empty and holds no run; choose another --out.")
 
     @contextmanager
     def claimed(self, recipe: str, resume: bool) -> Iterator[None]:
-        """Inside, the folder is this run's own, with its recipe written; no other process can claim it.
+        """Locks the folder for this run and writes its recipe if it has none.
+
+        Args:
+            recipe: YAML text.
+            resume: as in `check`.
 
         Raises:
-            InputError: as `check`; or a run is going on in it; or it cannot be written to.
+            InputError: as `check`, or another run is using the folder, or it cannot be written to.
         """
         self.check(resume)
         with locked(self.path, "a run is going on in", "choose another --out"):
-            self.check(resume)  # another run may have come and gone since
+            self.check(resume)  # another run may have used it in between
             self.checkpoints.mkdir(exist_ok=True)
             for draft in (*self.path.glob(".*.tmp"), *self.checkpoints.glob(".*.tmp"), self.pixels):
                 whole_folder = draft.is_dir() and not draft.is_symlink()
-                shutil.rmtree(draft) if whole_folder else draft.unlink(missing_ok=True)  # what a killed run left
-            write_text(self.recipe, recipe)
+                shutil.rmtree(draft) if whole_folder else draft.unlink(missing_ok=True)  # left by a killed run
+            if not self.holds_a_run():  # a resumed run has the same recipe, perhaps with comments of the user
+                write_text(self.recipe, recipe)
             yield
 
 
 def refuse_link(place: Path) -> None:
-    """Refuses a symbolic link where a run makes, overwrites and removes files: in a stranger's folder it may lead anywhere.
+    """Refuses a symbolic link where a run creates and removes files: in a foreign folder it may point anywhere.
 
     Raises:
-        InputError: it is one.
+        InputError: `place` is a symbolic link.
     """
     if place.is_symlink():
         raise InputError(f"{place} is a symbolic link, and a run writes and removes files there; put a real one in its place.")
@@ -91,14 +101,15 @@ def refuse_link(place: Path) -> None:
 
 @contextmanager
 def locked(folder: Path, busy: str, way_out: str) -> Iterator[None]:
-    """Inside, the folder, made if it is not there, is this process's alone.
+    """Locks a folder for this process; creates it if necessary.
 
     Args:
-        busy: what another process does there: "... in" or "... into".
-        way_out: besides waiting for its end.
+        folder: to lock.
+        busy: the start of the message if another process holds the lock, ending in "in" or "into".
+        way_out: advice for the message, besides waiting.
 
     Raises:
-        InputError: another process has it, or it cannot be written to.
+        InputError: another process holds the lock, or the folder cannot be written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -115,10 +126,10 @@ def locked(folder: Path, busy: str, way_out: str) -> Iterator[None]:
 
 
 def differences(before: str, after: str) -> str:
-    """The lines of two recipes that differ, `-` there and `+` asked for."""
-    there, asked = before.splitlines(), after.splitlines()
-    gone = [f"  - {line}" for line in there if line not in asked]
-    return "\n".join(gone + [f"  + {line}" for line in asked if line not in there])
+    """The lines of two texts that differ: `-` for lines only in `before`, `+` for lines only in `after`."""
+    old, new = before.splitlines(), after.splitlines()
+    removed = [f"  - {line}" for line in old if line not in new]
+    return "\n".join(removed + [f"  + {line}" for line in new if line not in old])
 
 
 def next_free(parent: Path, name: str) -> Path:
@@ -131,7 +142,7 @@ def next_free(parent: Path, name: str) -> Path:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path to write to; on leaving without an error it becomes `path`, which is never seen half-written."""
+    """Yields a temporary path to write to; on success it is renamed to `path`, which is never seen half-written."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield draft
@@ -140,7 +151,7 @@ def replacing(path: Path) -> Iterator[Path]:
         draft.replace(path)
         flush_folder(path.parent)
     except OSError as fault:
-        if fault.filename is None and not isinstance(fault, BrokenPipeError):  # a write does not say to which file
+        if fault.filename is None and not isinstance(fault, BrokenPipeError):  # a failed write does not name the file
             fault.filename = str(path)
         raise
     finally:
@@ -148,7 +159,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def flush_folder(folder: Path) -> None:
-    """The new name reaches the disk too, where the system can be asked for it."""
+    """Flushes the entries of a folder to the disk, on POSIX systems."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -158,10 +169,10 @@ def flush_folder(folder: Path) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Refuses a place that cannot be written to, before any work; the draft that `replacing` would make is tried.
+    """Checks before any work that a path can be written to, by creating the temporary file that `replacing` uses.
 
     Raises:
-        InputError: its name is not UTF-8, or the system refuses.
+        InputError: its name is not UTF-8, or the file cannot be created.
     """
     _check_name(path)
     real = path.absolute()
@@ -176,18 +187,18 @@ def check_writable(path: Path) -> None:
 def _check_name(path: Path) -> None:
     try:
         str(path).encode()
-    except UnicodeEncodeError:  # safetensors and Arrow open no such path
+    except UnicodeEncodeError:  # safetensors and Arrow cannot open such a path
         raise InputError(f"the name {str(path)!a} is not UTF-8; choose another --out.") from None
 
 
 def check_new(folder: Path) -> None:
-    """Refuses a folder to be written that is taken, before any work.
+    """Checks before any work that a folder can be created.
 
     Raises:
-        InputError: it is a file or not empty, there is no folder to put it in, or that cannot be written to.
+        InputError: it is a file or not empty, or its parent does not exist or cannot be written to.
     """
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise InputError(f"{folder} is there and not an empty folder; choose another name.")
+        raise InputError(f"{folder} exists and is not an empty folder; choose another name.")
     if not folder.absolute().parent.is_dir():
         raise InputError(f"{folder}: there is no folder {folder.parent}.")
     check_writable(folder)
@@ -195,7 +206,7 @@ def check_new(folder: Path) -> None:
 
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside a new or empty one, which it becomes on leaving without an error."""
+    """Yields a temporary folder to write to; on success it is renamed to `folder`, which must be new or empty."""
     real = folder.resolve()
     draft = real.with_name(f".{real.name}.{os.getpid()}.tmp")
     draft.mkdir()
@@ -210,9 +221,11 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file atomically."""
     with replacing(path) as draft:
         draft.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
+    """Writes a UTF-8 file atomically."""
     write_bytes(path, text.encode(errors="surrogateescape"))  # names of files need not be UTF-8

@@ -1,4 +1,4 @@
-"""Settings that a process has once (environment variables, torch's switches) while several threads ask for them at once."""
+"""Process-wide settings (environment variables, torch's switches) shared by threads."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 
 class SharedSetting:
-    """The first thread that asks for the setting makes it, the last one that is done with it undoes it.
+    """Reference-counted setting: the first thread enters its context manager, the last one exits it.
 
     Args:
         made: a context manager, inside which the setting holds.
@@ -17,7 +17,7 @@ class SharedSetting:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Inside, the setting holds."""
+        """Holds the setting inside the block."""
         with self._lock:
             if self._users == 0:
                 self._setting = self._made()

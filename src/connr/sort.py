@@ -1,4 +1,4 @@
-"""The pictures of a run in a folder for each cluster, as links or copies, the most typical first."""
+"""Sorts the pictures of a run into one folder per cluster, as links or copies, the most typical first."""
 
 import os
 import shutil
@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from connr.data import Skipped
-from connr.data.formats import endings
-from connr.data.sources import over_network
+from connr.data.formats import extensions
+from connr.data.sources import is_remote
 from connr.errors import InputError
 from connr.run_folder import RunFolder, check_new, replacing_folder
 from connr.runs import read_assignments, read_config
-from connr.schema import Assignment, write_csv
+from connr.schema import AssignmentRow, write_csv
 
-LONGEST_NAME = 200  # bytes that are kept of a picture's own name, beside its rank; file systems take 255
+LONGEST_NAME = 200  # bytes of a picture's name besides its rank; file systems allow 255
 
 
 class Sorted(NamedTuple):
-    """How many pictures were linked and how many copied, and those that were not there."""
+    """Numbers of linked and copied pictures, and the missing ones."""
 
     linked: int
     copied: int
@@ -28,7 +28,7 @@ def sort(folder: RunFolder, out: Path, *, copy: bool = False, pictures: Path | N
     """Writes OUT/cluster-00/, OUT/cluster-01/, ... with RANK-NAME for each picture, ranked by distance to the centroid.
 
     The rank keeps apart pictures of the same name in different folders. `sorted.csv` says which file is which picture;
-    `missing.csv` lists those that are not there any more. OUT appears whole or not at all.
+    `missing.csv` lists the missing ones. OUT is written atomically.
 
     Args:
         folder: a finished run on a folder of pictures.
@@ -74,7 +74,7 @@ def sort(folder: RunFolder, out: Path, *, copy: bool = False, pictures: Path | N
 
 
 def _put(picture: Path, target: Path, copy: bool) -> bool:
-    """Whether the picture could be linked as it should; else it was copied, with its times."""
+    """Links a picture, or copies it with its times; returns whether it was linked."""
     if not copy:
         try:
             target.symlink_to(_relative(picture, target.parent))
@@ -95,14 +95,14 @@ def _relative(picture: Path, place: Path) -> Path:
 
 
 def _short(name: str) -> str:
-    """The end of a name that is too long, with its ending."""
+    """The end of a name that is too long, with its extension."""
     raw = os.fsencode(name)
     return name if len(raw) <= LONGEST_NAME else raw[-LONGEST_NAME:].decode(errors="ignore")
 
 
-def _check_names(folder: RunFolder, rows: list[Assignment]) -> None:
-    """A run folder of somebody else's is not to name any file but pictures below their folder."""
-    known = endings()
+def _check_names(folder: RunFolder, rows: list[AssignmentRow]) -> None:
+    """Refuses names outside the pictures' folder, as a run folder may be foreign."""
+    known = extensions()
     for path in (Path(row.path) for row in rows):
         if path.is_absolute() or ".." in path.parts or path.suffix.lower() not in known:
             raise InputError(f"{folder.assignments} is not as a run writes it: it names {str(path)!r}.")
@@ -111,12 +111,12 @@ def _check_names(folder: RunFolder, rows: list[Assignment]) -> None:
 def _source(folder: RunFolder, pictures: Path | None, was_at: str) -> Path:
     if pictures is not None:
         if not pictures.is_dir():
-            raise InputError(f"--pictures {pictures} is no folder.")
+            raise InputError(f"--pictures {pictures} is not a folder.")
         return pictures.absolute()
-    if Path(was_at).is_absolute() and over_network(was_at):
+    if Path(was_at).is_absolute() and is_remote(was_at):
         raise InputError(f"the pictures of {folder.path} were in {was_at}, on another machine; say where with --pictures.")
     if Path(was_at).is_absolute() and Path(was_at).is_dir():
         return Path(was_at)
     if not Path(was_at).is_absolute() or Path(was_at).suffix.lower() in (".npz", ".npy", ".parquet"):
         raise InputError(f"{folder.path} is a run on {was_at or 'an array'}, not on a folder: there are no pictures to sort.")
-    raise InputError(f"the pictures of {folder.path} were in {was_at}, which is not there; say where with --pictures.")
+    raise InputError(f"the pictures of {folder.path} were in {was_at}, which does not exist; say where with --pictures.")

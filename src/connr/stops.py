@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP asked for politely: the step is finished and saved first. A second one ends the process at once.
+"""Ctrl-C, SIGTERM and SIGHUP: the first one finishes and saves the current step, the second one ends the process at once.
 
 So does the first one where there is nothing to save, but not without saying so and taking away what is half done.
 """
@@ -11,12 +11,12 @@ from types import FrameType
 
 from connr.errors import Stopped
 
-HANGUP = getattr(signal, "SIGHUP", None)  # the terminal is gone; Windows has no such signal
+HANGUP = getattr(signal, "SIGHUP", None)  # the terminal was closed; not on Windows
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *([HANGUP] if HANGUP else []))
 
 
 class StopRequest:
-    """Whether a signal has asked this process to stop, and which."""
+    """Whether a stop signal was received, and which."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
@@ -27,9 +27,9 @@ class StopRequest:
 
 @contextmanager
 def listening(signals: tuple[signal.Signals, ...] = SIGNALS) -> Iterator[StopRequest]:
-    """Inside, the first of these signals is noted and the second has its usual effect; outside all is as it was.
+    """Inside the block the first of these signals is recorded, and the second has its usual effect.
 
-    Only the main thread can be told of signals: in any other, nothing is noted.
+    Only the main thread can receive signals: in any other, nothing is recorded.
     """
     request = StopRequest()
 
@@ -42,7 +42,7 @@ def listening(signals: tuple[signal.Signals, ...] = SIGNALS) -> Iterator[StopReq
 
 @contextmanager
 def at_once(signals: tuple[signal.Signals, ...] = SIGNALS) -> Iterator[None]:
-    """Inside, the first of these signals ends what the main thread does with `Stopped`; all else is as it was.
+    """Inside the block the first of these signals raises `Stopped` in the main thread.
 
     Whatever is raised after it counts as its effect: a module that is interrupted while it is imported may raise anything.
     """
@@ -50,12 +50,12 @@ def at_once(signals: tuple[signal.Signals, ...] = SIGNALS) -> Iterator[None]:
 
     def stop(number: signal.Signals) -> None:
         seen.append(number)
-        raise KeyboardInterrupt  # no reader that catches every Exception takes it for a broken file
+        raise KeyboardInterrupt  # not an Exception, which readers of broken files catch
 
     with _first_of(signals, stop):
         try:
             yield
-        except Stopped:  # what was under way says more of itself
+        except Stopped:  # raised by the interrupted code, with more detail
             raise
         except BaseException:
             if not seen:
@@ -64,12 +64,12 @@ def at_once(signals: tuple[signal.Signals, ...] = SIGNALS) -> Iterator[None]:
 
 
 @contextmanager
-def _first_of(signals: tuple[signal.Signals, ...], told: Callable[[signal.Signals], None]) -> Iterator[None]:
+def _first_of(signals: tuple[signal.Signals, ...], on_first: Callable[[signal.Signals], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in signals}
-    if HANGUP and before.get(HANGUP) == signal.SIG_IGN:  # as under nohup: the run is to outlive its terminal
+    if HANGUP and before.get(HANGUP) == signal.SIG_IGN:  # as under nohup: the run continues without a terminal
         del before[HANGUP]
 
     def as_before() -> None:
@@ -78,7 +78,7 @@ def _first_of(signals: tuple[signal.Signals, ...], told: Callable[[signal.Signal
 
     def first(number: int, _: FrameType | None) -> None:
         as_before()
-        told(signal.Signals(number))
+        on_first(signal.Signals(number))
 
     for number in before:
         signal.signal(number, first)

@@ -1,4 +1,4 @@
-"""Torch as a fit and a prediction take it, whatever is set around the call; afterwards all is as it was."""
+"""Torch settings of fit and predict, independent of the caller's; restored afterwards."""
 
 import os
 from collections.abc import Iterator
@@ -10,25 +10,25 @@ from joblib import cpu_count, effective_n_jobs
 from connr.errors import InputError
 from connr.shared_setting import SharedSetting
 
-_computed_in: int | None = None  # the process whose threads torch has started
+_computed_in: int | None = None  # id of the process in which torch has started threads
 
 
 @contextmanager
 def computing(n_jobs: int | None) -> Iterator[int | None]:
-    """Inside: single precision by default, ordinary tensors, gradients, and `threads(n_jobs)`, which it yields."""
+    """Default dtype float32, no inference mode, gradients enabled, and `threads(n_jobs)`, whose value it yields."""
     with _SINGLE_PRECISION.held(), torch.inference_mode(False), torch.enable_grad(), threads(n_jobs) as found:
         yield found
 
 
 @contextmanager
 def threads(n_jobs: int | None) -> Iterator[int | None]:
-    """Torch computes with as many threads as asked for, until the end of the block; yields None where that is left as it is.
+    """Sets the number of torch's threads inside the block; yields None if it is unchanged.
 
     In a child that was forked after torch started threads there are none, and torch would wait for them for ever: it
     computes with one.
 
     Args:
-        n_jobs: as joblib has it; -1 for all that torch is set to use.
+        n_jobs: as in joblib; -1 for torch's setting.
 
     Raises:
         InputError: n_jobs is 0, or more threads than a machine of this size can be meant to run.

@@ -1,15 +1,16 @@
-"""The command `connr`, a file for each group of commands. Heavy imports are inside them: --help answers at once."""
+"""The command `connr`, one file per group of commands. Heavy imports are inside the commands, so that --help is fast."""
 
 from connr.cli import (
     data,
     demo,
     features,
     fit,
+    methods,
     recipes,
     report,
     reproduce,
     use,
-)  # each puts its commands on the app, in this order of --help
+)  # importing a module adds its commands to the app; the order is that of --help
 from connr.cli.app import app
 
-__all__ = ["app", "data", "demo", "features", "fit", "recipes", "report", "reproduce", "use"]
+__all__ = ["app", "data", "demo", "features", "fit", "methods", "recipes", "report", "reproduce", "use"]

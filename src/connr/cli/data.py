@@ -7,20 +7,20 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from connr.cli.app import GONE_WRONG, Set, app, console
+from connr.cli.app import RUN_FAILED, Set, app, console
 from connr.errors import InputError
 
-data_app = typer.Typer(no_args_is_help=True, help="The images: the paper's data sets, and what a run will see of yours.")
+data_app = typer.Typer(no_args_is_help=True, help="The paper's data sets, and previews of your images.")
 app.add_typer(data_app, name="data")
 
 
 @data_app.command("list")
 def list_data() -> None:
-    """The data sets that DATA may name, and how to get them."""
+    """Lists the named data sets and how to get them."""
     from connr.data.named import DATASETS
 
     table = Table("DATA", "images", "labelled", "classes", "how to get it", box=None, pad_edge=False)
-    table.add_row("digits", "1,797", "1,797", "10", "nothing to get: it comes with scikit-learn")
+    table.add_row("digits", "1,797", "1,797", "10", "included in scikit-learn")
     for name, known in DATASETS.items():
         table.add_row(name, f"{known.images:,}", f"{known.labelled:,}", str(known.classes), known.how)
     console().print(table)
@@ -29,11 +29,11 @@ def list_data() -> None:
 @data_app.command("check")
 def check_data(
     name: Annotated[str, typer.Argument(help="One of `connr data list`, or NAME:FOLDER.")],
-    root: Annotated[Path | None, typer.Option(help="The folder it lies in; default that of CONNR_DATA.")] = None,
+    root: Annotated[Path | None, typer.Option(help="The folder of the data set; default CONNR_DATA.")] = None,
 ) -> None:
-    """Counts the images and classes of a data set and says what is missing; exit code 1 if anything is."""
+    """Counts the images and classes of a data set and reports what is missing; exit code 1 if it is incomplete."""
     from connr.data.named import DATASETS, ROOT, root_of
-    from connr.data.paper import look
+    from connr.data.paper import check_files
 
     name, colon, given = name.partition(":")
     if colon and root is None:
@@ -41,27 +41,27 @@ def check_data(
     if name not in DATASETS:
         raise InputError(f"{name!r} is not one of: {', '.join(DATASETS)}.")
     place = root or root_of(name)
-    found, screen = look(name, place), console()
+    found, screen = check_files(name, place), console()
     screen.print(f"{name} in {place}: {found.images:,} images, {found.labelled:,} with a label, {found.classes} classes.")
     for fault in found.faults:
         screen.print(f"  {fault}")
     if found.faults:
         screen.print(f"To get it: {DATASETS[name].how}, in {place}")
-        raise typer.Exit(GONE_WRONG)
+        raise typer.Exit(RUN_FAILED)
     here = name if not root or os.environ.get(ROOT) == str(root) else f"{name}:{root}"
-    screen.print(f"It is whole: connr fit {here}")
+    screen.print(f"It is complete: connr fit {here}")
 
 
 @data_app.command("show")
 def show_data(
     data: Annotated[str, typer.Argument(metavar="DATA", help="As for `connr fit`.")],
     recipe: Annotated[str | None, typer.Option(help="A recipe by name or file; default the data's own, else photos.")] = None,
-    out: Annotated[Path, typer.Option(help="A .png file to be written.")] = Path("views.png"),
+    out: Annotated[Path, typer.Option(help="The .png file to write.")] = Path("views.png"),
     settings: Set = None,
     count: Annotated[int, typer.Option(min=1, max=100, help="Images.")] = 8,
-    labels_from_folders: Annotated[bool, typer.Option(help="Write the names of the subfolders beside the images.")] = False,
+    labels_from_folders: Annotated[bool, typer.Option(help="Label the images with the names of their subfolders.")] = False,
 ) -> None:
-    """Draws images as the run will see them, and views of each in both stages: to look at before training for hours."""
+    """Draws images at the size of the recipe with random views of each phase, to check before a long training."""
     from connr import pretrained
     from connr.data import open_for
     from connr.data.named import dataset_name
@@ -75,8 +75,8 @@ def show_data(
     asked = (settings or []) + (["data.labels_from_folders=true"] if labels_from_folders else [])
     r = pretrained.chosen(recipe or dataset_name(data) or "photos", asked)
     if r.takes_features:
-        raise InputError("rows of features are no images to be shown.")
+        raise InputError("rows of features cannot be shown as images.")
     images = open_for(r, data, labels_from_folders=r.data.labels_from_folders)
     write_bytes(out, view_sheet(images, r, count))
     left_out = f", {len(images.skipped):,} left out" if images.skipped else ""
-    console().print(f"{len(images):,} images at {r.data.size} px{left_out}. To look at: {out}", highlight=False)
+    console().print(f"{len(images):,} images at {r.data.size} px{left_out}. Picture: {out}", highlight=False)

@@ -9,7 +9,7 @@ from rich.table import Table
 from connr.cli.app import Device, Set, app, console
 
 if TYPE_CHECKING:
-    from connr.demo import Row
+    from connr.demo import DemoRow
 
 
 @app.command()
@@ -19,7 +19,7 @@ def demo(
     settings: Set = None,
     device: Device = "auto",
 ) -> None:
-    """Clusters 1,797 handwritten digits on this machine, and compares. No download; under two minutes on 2 cores."""
+    """Clusters 1,797 handwritten digits and compares with other methods. No download; under two minutes on 2 cores."""
     from connr import demo, experiment, recipe, runs
     from connr.report import page
     from connr.report.progress import ProgressBar
@@ -39,17 +39,17 @@ def demo(
     rows = list(demo.baselines(images, r.clusters or 10, seed))
     with ProgressBar(screen) as bar:
         connr_row, fitted = demo.connr(r, images, folder, device, bar)
-    screen.print("\nThe same without stage 2:")
+    screen.print("\nThe same without the second phase:")
     with ProgressBar(screen) as bar:
         rows += [demo.byol_alone(r, images, folder, device, bar), connr_row]
-    write_bytes(folder.picture, cluster_sheet(images.images, fitted.assigned, len(fitted.model.centroids)))
+    write_bytes(folder.picture, cluster_sheet(images.images, fitted.assigned, fitted.model.n_clusters))
     page.write(folder, images, device=device)
     screen.print()
     screen.print(_table(rows))
     screen.print(f"\nReport, to open in a browser: {folder.report}\nThe whole run: {folder.path}", highlight=False)
 
 
-def _table(rows: "list[Row]") -> Table:
+def _table(rows: "list[DemoRow]") -> Table:
     table = Table("method", box=None, pad_edge=False)
     for column in ("ACC", "NMI", "ARI", "seconds"):
         table.add_column(column, justify="right")

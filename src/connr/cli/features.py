@@ -17,13 +17,13 @@ def features(
         str, typer.Option(help="torchvision:NAME[:WEIGHTS], timm:NAME, hub:FOLDER or USER/NAME, or run:FOLDER.")
     ],
     out: Annotated[Path, typer.Option(help="A .npz, .npy or .parquet file.")],
-    weights: Annotated[str | None, typer.Option(help="A file of weights, or `random`; default the network's own.")] = None,
-    size: Annotated[int | None, typer.Option(min=8, help="Pixels a side; default what the network was made for.")] = None,
-    labels_from_folders: Annotated[bool, typer.Option(help="The names of the subfolders go with them as labels.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if it is there.")] = False,
+    weights: Annotated[str | None, typer.Option(help="A file of weights, or `random`; default the pretrained ones.")] = None,
+    size: Annotated[int | None, typer.Option(min=8, help="Side of the images in pixels; default that of the network.")] = None,
+    labels_from_folders: Annotated[bool, typer.Option(help="Store the names of the subfolders as labels.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if it exists.")] = False,
     device: Device = "auto",
 ) -> None:
-    """What a pretrained network makes of pictures, as rows of numbers: for `connr fit`, or for anything else."""
+    """Extracts features of pictures with a pretrained network, for `connr fit` or other programs."""
     from connr.inference import embedding
 
     embedding.check_out(out, overwrite)

@@ -9,13 +9,13 @@ from rich.table import Table
 from connr.cli.app import Set, app, console
 from connr.errors import InputError
 
-recipes_app = typer.Typer(no_args_is_help=True, help="The recipes that come with connr.")
+recipes_app = typer.Typer(no_args_is_help=True, help="The recipes of the package.")
 app.add_typer(recipes_app, name="recipes")
 
 
 @recipes_app.command("list")
 def list_recipes() -> None:
-    """Names and what they are for."""
+    """Lists names and purposes."""
     from connr import recipe
 
     table = Table("recipe", "for", "clusters", "epochs", box=None, pad_edge=False)
@@ -32,7 +32,7 @@ def list_recipes() -> None:
 
 @recipes_app.command("table")
 def table_of_recipes() -> None:
-    """Every number in which recipes differ, as Markdown: the documentation's page of recipes."""
+    """Prints all values in which recipes differ, as the Markdown page of the documentation."""
     from connr.recipe.table import markdown
 
     typer.echo(markdown(), nl=False)
@@ -40,15 +40,15 @@ def table_of_recipes() -> None:
 
 @recipes_app.command("show")
 def show_recipe(name: str, settings: Set = None) -> None:
-    """The YAML; with --set, the whole recipe as it would be run."""
+    """Prints the YAML; with --set, the complete recipe."""
     from connr import recipe
 
     typer.echo((recipe.load(name, settings).to_yaml() if settings else recipe.text(name)).rstrip())
 
 
 @recipes_app.command("copy")
-def copy_recipe(name: str, to: Annotated[Path, typer.Argument(help="A file to be written.")]) -> None:
-    """Writes a recipe to a file of your own, to be changed and given to --recipe."""
+def copy_recipe(name: str, to: Annotated[Path, typer.Argument(help="The file to write.")]) -> None:
+    """Writes a recipe to a file, to edit it and pass it to --recipe."""
     from connr import recipe
 
     content = recipe.text(name)

@@ -10,11 +10,11 @@ from connr.cli.app import Device, app, console
 
 @app.command()
 def report(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder; an unfinished one has curves only.")],
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder; an unfinished one has only curves.")],
     data: Annotated[str | None, typer.Argument(help="The images of the run, if they moved.")] = None,
     device: Device = "auto",
 ) -> None:
-    """Makes report.html again: the clusters, a map, curves, warnings, in one file that any browser opens."""
+    """Writes report.html again: clusters, map, curves and warnings in one file for any browser."""
     from connr.report import page
     from connr.run_folder import RunFolder
 

@@ -20,16 +20,16 @@ def reproduce(
     seeds: Annotated[int, typer.Option(min=1)] = 3,
     settings: Set = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="The same as --set train.epochs=N.")] = None,
-    out: Annotated[Path, typer.Option(help="Every run is kept here; done ones are not done again.")] = Path("runs/reproduced"),
+    out: Annotated[Path, typer.Option(help="Folder of the runs; finished runs are not repeated.")] = Path("runs/reproduced"),
     dry: Annotated[bool, typer.Option("--dry-run", help="Print each row's command, images and steps, and stop.")] = False,
     measure: Annotated[
-        bool, typer.Option("--measure", help="Time a few steps of each row, print estimates of the whole, and stop.")
+        bool, typer.Option("--measure", help="Time a few steps of each row, print the estimated total time, and stop.")
     ] = False,
-    into: Annotated[Path | None, typer.Option(help="Put the table into this Markdown file as well.")] = None,
+    into: Annotated[Path | None, typer.Option(help="Also write the table into this Markdown file.")] = None,
     device: Device = "auto",
-    devices: Annotated[int, typer.Option(min=1, help="Processes that share each batch, one to a GPU.")] = 1,
+    devices: Annotated[int, typer.Option(min=1, help="Processes that share each batch, one per GPU.")] = 1,
 ) -> None:
-    """Runs the rows of one of the paper's tables or draws a figure, with mean ± std beside the paper's numbers."""
+    """Runs the rows of a table of the paper or draws a figure; prints mean ± std and the paper's numbers."""
     from connr.reproduce import plan
 
     laid = (*(settings or []), *([f"train.epochs={epochs}"] if epochs else []))
@@ -69,7 +69,7 @@ def reproduce(
 
 
 def _print_plan(what: str, todo: list[Any], seeds: int, measure: bool) -> None:
-    """A line a row, with the command of the same run by hand; with times where they are to be measured."""
+    """Prints each row with the equivalent `connr fit` command, and with estimated times if `measure`."""
     from connr.reproduce import TABLES
     from connr.reproduce.plan import counts
 
@@ -86,7 +86,7 @@ def _print_plan(what: str, todo: list[Any], seeds: int, measure: bool) -> None:
     from connr.report.progress import duration
     from connr.reproduce import command
 
-    screen.print("Timing a few steps of each row: estimates, and poor ones on a busy machine.")
+    screen.print("Timing a few steps of each row; estimates are unreliable on a busy machine.")
     for cell, (here, gpu) in command.costs(todo):
         row = f"{cell.data_set:14s} {cell.row.name}: about {duration(here)} here"
         screen.print(f"{row}, {duration(gpu)} on a data-centre GPU, a seed")

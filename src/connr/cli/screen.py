@@ -1,4 +1,4 @@
-"""What people are shown: whatever becomes of the terminal or pipe, the work goes on, and no name of a file can act on it."""
+"""Console output that survives a closed terminal or pipe and escapes control characters in file names."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from connr.printable import printable
 
 
 class Screen(Console):
-    """A console without markup, that escapes what could act on a terminal and outlives its reader.
+    """A console without markup that escapes control characters and ignores a closed stream.
 
     Args:
         stderr: standard error, not standard output.
@@ -27,7 +27,7 @@ class Screen(Console):
 
 
 class Lasting:
-    """A text stream that falls silent when it cannot be written to: its reader ended, as `head` does, or its terminal."""
+    """A text stream that discards text once a write has failed, because its reader or terminal has ended."""
 
     def __init__(self, stream: Any) -> None:
         self._stream, self._lost = stream, False
@@ -52,7 +52,7 @@ class Lasting:
 
 
 def silence(stream: Any) -> None:
-    """What is still in the stream's buffer, and all that comes, goes nowhere: Python writes it out as it ends."""
+    """Redirects a stream to the null device, including its buffer, which Python flushes at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, stream.fileno())
@@ -61,7 +61,7 @@ def silence(stream: Any) -> None:
 
 
 def prepare_streams() -> None:
-    """Standard streams that any text can go to; one that is closed is opened on nothing, lest a file takes its number."""
+    """Makes the standard streams accept any text; opens closed ones on the null device, so that no file gets their number."""
     for number in range(3):
         try:
             os.fstat(number)

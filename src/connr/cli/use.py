@@ -1,4 +1,4 @@
-"""What is done with a finished run: `connr predict`, `evaluate`, `neighbours`, `export`, `sort`."""
+"""Commands for a finished run: `connr predict`, `evaluate`, `neighbours`, `export`, `sort`."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 from rich.progress import Progress
 
-from connr.cli.app import GONE_WRONG, Device, app, console, print_scores
+from connr.cli.app import RUN_FAILED, Device, app, console, print_scores
 from connr.cli.screen import Screen, silence
 from connr.errors import InputError
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from io import BufferedReader
 
     from connr.data import Skipped
-    from connr.inference import Rows
+    from connr.inference import PredictionChunk
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")]
-NAMED_AT_MOST = 5  # of the skipped files, where the rest are in a list
+NAMED_AT_MOST = 5  # skipped files to print; the others are in the list
 
 
 @app.command()
@@ -33,17 +33,17 @@ def predict(
         str, typer.Argument(metavar="DATA", help="A picture, a folder, an .npz, a name; - for paths on standard input.")
     ],
     out: Annotated[Path | None, typer.Option(help="A .csv or .parquet file; default CSV on standard output.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if it is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if it exists.")] = False,
     null: Annotated[bool, typer.Option("-0", "--null", help="Paths on standard input end in a zero byte.")] = False,
     device: Device = "auto",
 ) -> None:
-    """Clusters of new pictures: path, cluster, distance, confidence, runner_up."""
+    """Assigns new pictures to clusters; columns path, cluster, distance, confidence, runner_up."""
     from connr import inference, runs
     from connr.data.stream import split_paths
     from connr.run_folder import RunFolder
 
     if null and data != "-":
-        raise InputError(f"--null is of paths on standard input: DATA should be - instead of {data}.")
+        raise InputError(f"--null needs paths on standard input: DATA should be - instead of {data}.")
     if out:
         inference.check_place(out, overwrite)
     notes = Screen(stderr=True)
@@ -70,13 +70,13 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     device: Device = "auto",
 ) -> None:
-    """Scores a run against the labels of its images, or of others that it predicts: ACC, NMI, ARI, n."""
+    """Scores a run against the labels of its images or of other images: ACC, NMI, ARI, n."""
     from connr import runs
     from connr.run_folder import RunFolder
 
     if data is None:
         if labels_from_folders:
-            raise InputError("--labels-from-folders is of DATA: connr evaluate RUN DATA --labels-from-folders.")
+            raise InputError("--labels-from-folders needs DATA: connr evaluate RUN DATA --labels-from-folders.")
         scores = runs.evaluate(RunFolder(run_folder))
     else:
         from connr import inference
@@ -92,18 +92,18 @@ def evaluate(
 @app.command()
 def neighbours(
     run_folder: Run,
-    image: Annotated[str, typer.Option(help="A path as assignments.csv has it, or a picture that is new.")],
+    image: Annotated[str, typer.Option(help="A path of assignments.csv, or a new picture.")],
     count: Annotated[int, typer.Option(help="Neighbours of each kind.")] = 10,
     sheet: Annotated[Path | None, typer.Option(help="A .png to write, with the pictures.")] = None,
     data: Annotated[str | None, typer.Option(help="The images of the run, if they moved.")] = None,
     device: Device = "auto",
 ) -> None:
-    """The pictures of a run nearest to one: by their relations (contextual) and by cosine; CSV on standard output."""
+    """Prints the nearest pictures of a run, by contextual similarity and by cosine, as CSV."""
     from connr.inference import neighbours as near
     from connr.run_folder import RunFolder, write_bytes
 
     if sheet and (sheet.suffix.lower() != ".png" or not sheet.parent.is_dir()):
-        raise InputError(f"--sheet {sheet} should be a .png in a folder that is there.")
+        raise InputError(f"--sheet {sheet} should be a .png in an existing folder.")
     found = near.neighbours(RunFolder(run_folder), image, count, data, device)
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows([near.COLUMNS, *found.table()])
@@ -157,16 +157,16 @@ def _standard_input() -> Iterator[bytes]:
     return iter(partial(stdin.read1, 1 << 16), b"")
 
 
-def _onto_standard_output(rows: "Iterable[Rows]", advance: Callable[[int], None]) -> "tuple[int, list[Skipped]]":
+def _onto_standard_output(rows: "Iterable[PredictionChunk]", advance: Callable[[int], None]) -> "tuple[int, list[Skipped]]":
     from connr import inference
 
     if sys.stdout is None:
         raise InputError("standard output is closed; write to a file with --out.")
     try:
         return inference.write(rows, inference.CsvTable(sys.stdout.buffer), advance)
-    except BrokenPipeError:  # whoever read it has seen enough, as `head` does
+    except BrokenPipeError:  # the reader has ended, for example `head`
         silence(sys.stdout)
-        raise typer.Exit(GONE_WRONG) from None
+        raise typer.Exit(RUN_FAILED) from None
 
 
 def _tell(skipped: "list[Skipped]", notes: Screen, listed: Path | None = None) -> None:

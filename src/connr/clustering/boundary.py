@@ -1,4 +1,4 @@
-"""Socket *anchor filter*: which images are far enough from a cluster boundary to be anchors.
+"""The boundary filter: which images are far enough from a cluster boundary to be anchors.
 
 d_I = |f_i - c_own|,  d_N = min over the other centroids |f_i - c|     (9-10)
 r_i = 1 - (d_N - d_I) / max(d_I, d_N)                                  (11)

@@ -1,4 +1,4 @@
-"""Pictures from anywhere -> one `ImageSet`: uint8 images of one size, their names, their labels if any."""
+"""Data sources: every one is read into an `ImageSet`, uint8 images of one size with names and optional labels."""
 
 from connr.data.batches import batches, fetched
 from connr.data.feature_rows import holds_features

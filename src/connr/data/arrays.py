@@ -1,4 +1,4 @@
-"""Arrays of images -> an `ImageSet`, with all that can be wrong about them."""
+"""Arrays of images -> an `ImageSet`, with validation of shapes, types and labels."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from connr.data.image_set import UNLABELLED, ImageSet
-from connr.data.pixels import brought_to, in_pieces
+from connr.data.pixels import to_square, to_square_iter
 from connr.data.rows import Rows
 from connr.data.storage import StoragePolicy, materialize
 from connr.errors import InputError
@@ -26,28 +26,32 @@ def from_arrays(
     class_names: Sequence[str] = (),
     storage: StoragePolicy = StoragePolicy(),  # noqa: B008 - it never changes
 ) -> ImageSet:
-    """Images [n,h,w] or [n,h,w,c], labels [n].
+    """An `ImageSet` of arrays.
 
     Args:
-        square: what each image is brought to.
-        room: where the pixels go if that makes them larger; else they stay in memory, where they come from.
+        images: uint8 [n,h,w], [n,h,w,1] or [n,h,w,3].
+        labels: integers [n], -1 for unlabelled; None for no labels.
+        square: the size and channels to convert each image to.
+        source: name of the arrays in error messages.
+        class_names: of labels 0, 1, ...; empty for none.
+        storage: where the pixels are stored if the conversion enlarges them; otherwise they stay in memory.
 
     Raises:
-        InputError: naming `source` and what is wrong with it.
+        InputError: an array has a wrong type, shape or content.
     """
     shape = checked_shape(images.dtype, images.shape, source)
     known = checked_labels(labels, class_names, len(images), source)
     given = torch.from_numpy(np.ascontiguousarray(images.reshape(shape))).permute(0, 3, 1, 2)
-    return ImageSet(sized(given, square, storage), [str(i) for i in range(len(images))], known, list(class_names))
+    return ImageSet(resize_images(given, square, storage), [str(i) for i in range(len(images))], known, list(class_names))
 
 
-def sized(images: UInt8[Tensor, "n c h w"], square: Square, storage: StoragePolicy) -> Rows:
-    """Images in memory as `square` has them; in a file where that makes them too large for `room`."""
+def resize_images(images: UInt8[Tensor, "n c h w"], square: Square, storage: StoragePolicy) -> Rows:
+    """Images (n c h w) in memory converted to `square`; in a file if that enlarges them beyond the limit of `storage`."""
     shape = (len(images), *square.shape)
     if tuple(images.shape) == shape:
-        return brought_to(square, images)
+        return to_square(square, images)
     return materialize(
-        in_pieces(square, images), shape, storage if math.prod(shape) > images.numel() else storage._replace(gib=math.inf)
+        to_square_iter(square, images), shape, storage if math.prod(shape) > images.numel() else storage._replace(gib=math.inf)
     )
 
 

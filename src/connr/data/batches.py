@@ -1,4 +1,4 @@
-"""The order of an epoch: a permutation that depends on the seed and the epoch alone; and the rows in that order."""
+"""Batches of an epoch: a random order that depends only on the seed and the epoch, and a loader of the rows."""
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,34 +13,42 @@ from connr.randomness import stream
 
 
 def batches(n: int, batch_size: int, seed: int, epoch: int) -> Iterator[Int[Tensor, " b"]]:
-    """Index batches of one epoch, each image at most once; the incomplete last one is left out, other images each epoch."""
+    """Batches of indices of one epoch, in random order. The incomplete last batch is dropped.
+
+    Args:
+        n: number of images.
+        batch_size: 1 <= batch_size <= n.
+        seed: of the run.
+        epoch: from 0.
+    """
     order = torch.randperm(n, generator=stream(seed, "order", epoch))
     yield from order[: n // batch_size * batch_size].split(batch_size)
 
 
 def fetched(
-    images: Rows, order: Iterable[Int[Tensor, " b"]], own: slice, device: torch.device
+    images: Rows, order: Iterable[Int[Tensor, " b"]], local: slice, device: torch.device
 ) -> Iterator[tuple[Int[Tensor, " b"], Int[Tensor, " m"], Tensor]]:
-    """The rows of each batch, the same ones wherever they lie; out of a file they are read while the batch before is used.
+    """The rows of each batch on the device. Rows in a file are prefetched by a thread.
 
     Args:
-        images: on `device`, or on the CPU.
+        images: (n ...), on `device`, on the CPU or in a file.
         order: batches of indices.
-        own: the part of each batch that is fetched.
+        local: the part of each batch to load.
+        device: of the results.
 
     Yields:
-        A batch (b) as it came; on the device: the indices (m) of its own part, and their rows (m ...).
+        The indices (b) of the whole batch on the CPU; on the device, the indices (m) and the rows (m ...) of its local part.
     """
-    free = device.type == "cuda"  # the host need not wait for a copy to the device
+    free = device.type == "cuda"  # copies to the device are asynchronous
     if images.device.type != "cpu" or (isinstance(images, Tensor) and device.type == "cpu"):
         for batch in order:
-            indices = batch[own].to(device, non_blocking=free)
+            indices = batch[local].to(device, non_blocking=free)
             yield batch, indices, images[indices]
         return
 
     def read(batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        rows = images[batch[own]]
-        return batch, batch[own], rows.pin_memory() if free else rows
+        rows = images[batch[local]]
+        return batch, batch[local], rows.pin_memory() if free else rows
 
     with ThreadPoolExecutor(1, "connr-reads-ahead") as reader:
         ahead: Future[tuple[Tensor, Tensor, Tensor]] | None = None

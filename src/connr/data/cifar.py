@@ -1,6 +1,6 @@
-"""CIFAR-10 and CIFAR-100 as they are distributed: Python pickles, read without running what they say.
+"""CIFAR-10 and CIFAR-100 in their original format, Python pickles, read without executing code.
 
-torchvision reads them by `pickle.load`, and a pickle may call anything; here it may make arrays and nothing else.
+torchvision uses `pickle.load`, which can call any function. Here a pickle can only create arrays.
 """
 
 import pickle
@@ -21,7 +21,7 @@ SIDE = 32
 
 
 class _Arrays(pickle.Unpickler):
-    """Knows the names that an array's pickle needs; Python 3 asks for `_codecs.encode` too, where it keeps to protocol 2."""
+    """An unpickler that allows only the names that arrays need; Python 3 needs `_codecs.encode` for protocol 2."""
 
     def find_class(self, module: str, name: str) -> Any:
         make = np.empty(0, dtype=np.uint8).__reduce__()[0]
@@ -33,12 +33,12 @@ class _Arrays(pickle.Unpickler):
             ("_codecs", "encode"): _latin1,
         }
         if (module, name) not in allowed:
-            raise BrokenDataset(f"asks for {module}.{name}, which no array needs")
+            raise BrokenDataset(f"uses {module}.{name}, which no array needs")
         return allowed[module, name]
 
 
 def _are_classes(labels: list[Any]) -> bool:
-    """Whether all are whole numbers, of Python or numpy, that could be classes."""
+    """Whether all labels are integers (of Python or numpy) in [0, 10**6)."""
     return all(isinstance(label, int | np.integer) and 0 <= label < 10**6 for label in labels)
 
 
@@ -47,10 +47,10 @@ def _latin1(text: str, _encoding: str) -> bytes:
 
 
 def read(name: str, root: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[str]]:
-    """Images [n,32,32,3], labels and class names, the training files first.
+    """Images [n,32,32,3], labels [n] and class names; the training images are first.
 
     Raises:
-        Broken: a file is missing or not as it is distributed.
+        BrokenDataset: a file is missing or differs from the original format.
     """
     folder, files, meta = FILES[name]
     label_key, names_key = KEYS[name]
@@ -77,8 +77,8 @@ def _load(path: Path) -> dict[str, Any]:
         raise BrokenDataset(f"{path.parent.name}/{path.name} is missing") from fault
     except BrokenDataset as fault:
         raise BrokenDataset(f"{path.parent.name}/{path.name} {fault}") from fault
-    except Exception as fault:  # whatever a broken pickle sets off
+    except Exception as fault:  # a broken pickle may raise any exception
         raise BrokenDataset(f"{path.parent.name}/{path.name} cannot be read: {fault!r}") from fault
     if not isinstance(content, dict):
-        raise BrokenDataset(f"{path.parent.name}/{path.name} is no dictionary")
+        raise BrokenDataset(f"{path.parent.name}/{path.name} is not a dictionary")
     return content

@@ -1,4 +1,4 @@
-"""A data set of another library, known by what it yields: torch's and torchvision's, Hugging Face's, or a plain list."""
+"""Data sets of other libraries: torch, torchvision, Hugging Face, or a list."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from connr.data.folder import halves, read_bytes, read_picture, row_of, shape_of
+from connr.data.folder import read_bytes, read_picture, row_of, shape_of, split_photographs
 from connr.data.image_set import UNLABELLED, ImageSet, Skipped
 from connr.data.storage import StoragePolicy, materialize
 from connr.errors import InputError
@@ -26,17 +26,17 @@ def read_dataset(
     storage: StoragePolicy = StoragePolicy(),  # noqa: B008 - it never changes
     kept: Photograph | None = None,
 ) -> ImageSet:
-    """Every item once, in order; images may differ in size.
+    """Reads every item once, in order; images may differ in size.
 
     Args:
-        data: items are images, (image, label, ...), or mappings with `image` and `label`. An image is a PIL image, the path
-            of one, a uint8 array [h,w] or [h,w,c], or a tensor [h,w] or [c,h,w], uint8 or float in 0..1 as `ToTensor` makes.
-        square: what each image is brought to.
-        room: where the pixels go; without a length, into memory.
-        kept: how whole pictures are stored, for views; None where `square` is all that is needed.
+        data: its items are images, (image, label, ...), or mappings with `image` and `label`. An image is a PIL image, a
+            path, a uint8 array [h,w] or [h,w,c], or a tensor [h,w] or [c,h,w], uint8 or float in 0..1 as from `ToTensor`.
+        square: the size and channels to convert each image to.
+        storage: where the pixels are stored; in memory if `data` has no length.
+        kept: the format of whole pictures, for views; None to store only the squares.
 
     Raises:
-        InputError: there are no items, or one is no image; naming it and what it is.
+        InputError: there are no items, or an item is not an image.
     """
     if isinstance(data, Mapping):
         raise InputError(f"DATA is a mapping of {', '.join(map(str, data))}: give one of them.")
@@ -60,12 +60,12 @@ def read_dataset(
         first = f"; the first, {skipped[0].path}: {skipped[0].reason}" if skipped else ""
         raise InputError(f"the {type(data).__name__} holds no images{first}.")
     class_names = _class_names(data, labels)
-    squares, photographs = halves(images, kept)
+    squares, photographs = split_photographs(images, kept)
     return ImageSet(squares, names, torch.tensor(labels), class_names, skipped, photographs=photographs)
 
 
 def _items(data: Any) -> Iterator[Any]:
-    """By index where there is a length: torch's map-style data sets need not stop by themselves."""
+    """The items by index if there is a length: iterating a map-style data set of torch may not end."""
     if _counted(data):
         return (data[index] for index in range(len(data)))
     return iter(data)
@@ -87,7 +87,7 @@ def _parts(item: Any) -> tuple[Any, Any]:
 def _pixels(image: Any, square: Square, index: int, kept: Photograph | None) -> UInt8[Tensor, "*row"] | str:
     if isinstance(image, str | Path):
         return read_picture(Path(image), square, kept)
-    if isinstance(image, Mapping) and {"bytes", "path"} <= set(image):  # as Hugging Face keeps one that is not decoded
+    if isinstance(image, Mapping) and {"bytes", "path"} <= set(image):  # an undecoded image of Hugging Face
         if image["bytes"] is not None:
             return read_bytes(image["bytes"], square, kept)
         if image["path"] is not None:
@@ -108,7 +108,7 @@ def _pixels(image: Any, square: Square, index: int, kept: Photograph | None) -> 
             )
         image = Image.fromarray(image.squeeze(2) if image.ndim == 3 and image.shape[2] == 1 else image)
     if not isinstance(image, Image.Image):
-        raise InputError(f"item {index} is a {type(image).__name__}, which is no image.")
+        raise InputError(f"item {index} is a {type(image).__name__}, which is not an image.")
     return row_of(image, square, kept)
 
 
@@ -120,7 +120,7 @@ def _integer(label: Any, index: int) -> int:
 
 
 def _class_names(data: Any, labels: list[int]) -> list[str]:
-    """torchvision's `classes` or the names of Hugging Face's label column; none where they do not cover the labels."""
+    """torchvision's `classes` or the names of Hugging Face's label column; none if they do not cover the labels."""
     names = getattr(data, "classes", None)
     features = getattr(data, "features", None)
     if names is None and isinstance(features, Mapping):

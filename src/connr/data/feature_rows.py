@@ -1,4 +1,4 @@
-"""Ready-made features: an `.npz`, `.npy` or Parquet file, or an array, of one row of numbers a picture or whatever it is."""
+"""Precomputed features: an `.npz`, `.npy` or Parquet file, or an array, with one row of numbers per item."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ ENDINGS = (".npz", ".npy", ".parquet")
 
 
 def holds_features(data: Any) -> bool:
-    """Whether DATA is rows of features, not images; files are looked into only as far as their list of arrays."""
+    """Whether DATA holds rows of features, not images. Of an `.npz`, only the names of its arrays are read."""
     if isinstance(data, np.ndarray | Tensor):
         return data.ndim == 2
     if not isinstance(data, str | Path) or not Path(data).is_file():
@@ -26,27 +26,27 @@ def holds_features(data: Any) -> bool:
         try:
             with np.load(data, allow_pickle=False) as arrays:
                 return "features" in arrays.files and "images" not in arrays.files
-        except Exception:  # a broken archive is refused, with a reason, by whoever opens it
+        except Exception:  # opening a broken archive raises the error, with the reason
             return False
     return Path(data).suffix.lower() in ENDINGS
 
 
 def open_features(data: Any) -> ImageSet:
-    """All rows, in float32.
+    """All rows, converted to float32.
 
     Args:
-        data: a 2-D array; an `.npz` with `features` [n,d], and if there are any `labels` [n], `names` [n], `class_names`; an
-            `.npy` [n,d]; a Parquet file with a column `features` of lists, and if there are any `label` and `name`.
+        data: a 2-D array; an `.npz` with `features` [n,d] and optional `labels` [n], `names` [n], `class_names`; an `.npy`
+            [n,d]; a Parquet file with a column `features` of lists and optional `label` and `name`.
 
     Raises:
-        InputError: nothing is there, or it is no table of finite numbers.
+        InputError: the file does not exist, or is not a table of finite numbers.
     """
     if isinstance(data, np.ndarray | Tensor):
         return _checked(np.asarray(data), None, None, [], "the array", "")
     path = Path(data)
     if not path.is_file() or path.suffix.lower() not in ENDINGS:
-        there = "is no file of features" if path.exists() else "is not there"
-        raise InputError(f"{str(data)!r} {there}: features are an .npz with `features`, an .npy or a .parquet file.")
+        problem = "is not a file of features" if path.exists() else "does not exist"
+        raise InputError(f"{str(data)!r} {problem}: features are an .npz with `features`, an .npy or a .parquet file.")
     arrays = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_numpy(path)
     if "features" not in arrays:
         raise InputError(f"{path} has no `features`; it holds: {', '.join(arrays) or 'nothing'}.")
@@ -69,7 +69,7 @@ def _read_numpy(path: Path) -> dict[str, NDArray[Any]]:
             return {"features": np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))}
         with np.load(path, allow_pickle=False) as arrays:
             return {name: plain_array(arrays, name) for name in arrays.files}
-    except Exception as fault:  # zipfile, zlib, struct, numpy: whatever a broken file sets off
+    except Exception as fault:  # a broken file may raise any exception of zipfile, zlib, struct or numpy
         raise InputError(f"{path} cannot be read as plain arrays: {fault}") from fault
 
 
@@ -90,19 +90,19 @@ def _read_parquet(path: Path) -> dict[str, NDArray[Any]]:
                 raise ValueError("the rows of `features` are not all of one length" if len(column) else "it has no rows")
             found["features"] = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), widths[0])
         return found
-    except Exception as fault:  # pyarrow's many kinds
+    except Exception as fault:  # pyarrow raises many types
         raise InputError(f"{path} cannot be read as a table with a column `features` of lists of numbers: {fault}") from fault
 
 
 def _plain(column: Any) -> NDArray[Any]:
-    """A column; where some of it is missing as objects, as numpy would make floats of integers and NaN of what is missing."""
+    """A column as an array; of objects if values are missing, as numpy would convert integers to floats with NaN."""
     if column.null_count == 0:
         return np.asarray(column.to_numpy())
     return np.array(column.to_pylist(), dtype=object)
 
 
 def _as_text(label: Any) -> str:
-    """A label as it is written; empty for a missing one."""
+    """A label as text; empty if it is missing."""
     if label is None or label != label:
         return ""
     return str(int(label)) if isinstance(label, float | np.floating) and float(label).is_integer() else str(label)
@@ -118,11 +118,11 @@ def _checked(
 ) -> ImageSet:
     kind = features.dtype
     if features.ndim != 2 or 0 in features.shape:
-        raise InputError(f"features of {place} have shape {list(features.shape)}, should be [n,d], a row for each.")
+        raise InputError(f"features of {place} have shape {list(features.shape)}, should be [n,d], one row per item.")
     if not (np.issubdtype(kind, np.floating) or np.issubdtype(kind, np.integer) or kind == np.bool_):
         raise InputError(f"features of {place} are {kind}, should be real numbers.")
     with np.errstate(over="ignore"):
-        rows = np.array(features, dtype=np.float32, order="C")  # a copy, that nobody else changes
+        rows = np.array(features, dtype=np.float32, order="C")  # a copy, which the caller cannot change
     n = len(rows)
     if bad := np.flatnonzero(~np.isfinite(rows).all(axis=1)).tolist():
         raise InputError(f"features of {place}: {len(bad)} rows are not finite in float32, the first is row {bad[0]}.")
@@ -138,9 +138,14 @@ def _checked(
 
 
 def scaling(rows: Float[Tensor, "n d"], by_column: bool) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each column; the latter one number for all unless `by_column`.
+    """Mean and standard deviation of each column.
 
-    A column that hardly varies gets a deviation that does not blow it up.
+    Args:
+        rows: (n d).
+        by_column: one standard deviation for each column, at least 1e-3 of the overall one; otherwise the same for all.
+
+    Returns:
+        d means and d standard deviations > 0.
     """
     values = rows.double()
     mean, std = values.mean(dim=0), values.std(dim=0, correction=0)

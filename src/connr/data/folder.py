@@ -1,4 +1,4 @@
-"""A folder of pictures, flat or nested. What cannot be read is left out, counted and listed."""
+"""A folder of pictures, flat or nested. Unreadable files are skipped, counted and listed."""
 
 import os
 import stat
@@ -14,23 +14,32 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from connr.data.formats import endings, not_read, open_picture
+from connr.data.formats import extensions, open_picture, unsupported_formats
 from connr.data.image_set import UNLABELLED, ImageSet, Skipped
 from connr.data.jpeg import read_small_jpeg
-from connr.data.photographs import Squares, packed, squeezed, squeezed_by_pillow
-from connr.data.pixels import resized
+from connr.data.photographs import Squares, pack_photograph, whole_from_pillow, whole_from_pixels
+from connr.data.pixels import crop_and_resize
 from connr.data.prefetch import read_ahead
 from connr.data.rows import Rows
-from connr.data.storage import CacheIndex, StoragePolicy, claimed, key, load_cached, materialize, remember, stored
+from connr.data.storage import (
+    CacheIndex,
+    StoragePolicy,
+    cache_key,
+    load_cached,
+    locked_cache,
+    materialize,
+    save_index,
+    write_rows,
+)
 from connr.errors import InputError
 from connr.recipe.photograph import Photograph
 from connr.recipe.square import Square
 from connr.run_folder import RunFolder
 
-UNREADABLE_AT_MOST = 0.1  # of the pictures; more is taken for a mistake
-AHEAD = 1024  # pictures that may wait, decoded, for their place
+UNREADABLE_AT_MOST = 0.1  # share of the pictures; more is an error
+AHEAD = 1024  # decoded pictures that may be queued
 BACKGROUND = (255, 255, 255)  # under transparent pixels
-ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # of EXIF: the tag, and what swaps height and width
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF: the tag, and the values that swap height and width
 
 
 def read_folder(
@@ -43,22 +52,22 @@ def read_folder(
     unreadable_at_most: float = UNREADABLE_AT_MOST,
     kept: Photograph | None = None,
 ) -> ImageSet:
-    """Every file with the ending of a picture format, in order of path.
+    """Reads every file with the extension of a picture format, in order of path.
 
     Args:
-        folder: searched through; hidden files, run folders and `leave_out` are passed over.
-        square: what each picture is brought to.
-        labels_from_folders: the name of the folder a picture lies in becomes its label; right in `folder` it has none.
-        leave_out: a folder that is not read.
-        threads: that decode; None for one a core.
-        room: where the pixels go.
-        unreadable_at_most: the share of the pictures that may be left out because they cannot be read.
-        kept: how whole pictures are stored, for views; None where `square` is all that is needed.
+        folder: searched recursively; hidden files, run folders and `leave_out` are ignored.
+        square: the size and channels to convert each picture to.
+        labels_from_folders: use the name of a picture's folder as its label; pictures directly in `folder` have none.
+        leave_out: a folder that is ignored.
+        threads: number of decoding threads; None for one per core.
+        storage: where the pixels are stored.
+        unreadable_at_most: the largest share of pictures that may be unreadable, in [0, 1].
+        kept: the format of whole pictures, for views; None to store only the squares.
 
     Raises:
-        InputError: there is no picture, or more of them than that cannot be read.
+        InputError: there are no pictures, or too many are unreadable.
     """
-    paths = sorted(pictures(folder, leave_out), key=attrgetter("parts"))
+    paths = sorted(picture_paths(folder, leave_out), key=attrgetter("parts"))
     if not paths:
         raise InputError(f"{folder} holds no pictures (.jpg, .png, .webp, ...), in no subfolder either.")
     rows, names, skipped = read_pictures(folder, paths, square, threads, storage, unreadable_at_most, kept)
@@ -68,7 +77,7 @@ def read_folder(
         raise InputError(f"{folder} has no subfolders with pictures to take labels from.")
     index = {name: at for at, name in enumerate(class_names)} | {"": UNLABELLED}
     labels = torch.tensor([index[place] for place in places])
-    images, photographs = halves(rows, kept)
+    images, photographs = split_photographs(rows, kept)
     return ImageSet(images, names, labels, class_names, skipped, photographs=photographs)
 
 
@@ -81,16 +90,25 @@ def read_pictures(
     unreadable_at_most: float = UNREADABLE_AT_MOST,
     kept: Photograph | None = None,
 ) -> tuple[Rows, list[str], list[Skipped]]:
-    """The pixels of those pictures of a folder that can be read, their names from there on, and those that cannot.
+    """Reads pictures of a folder.
 
-    With `kept` the pixels are rows of photographs. Pictures of formats that are not read are listed with the latter, but do
-    not count for `unreadable_at_most`.
+    Args:
+        folder: names are relative to it.
+        paths: of the pictures.
+        square: the size and channels to convert each picture to.
+        threads: number of decoding threads; None for one per core.
+        storage: where the pixels are stored.
+        unreadable_at_most: the largest share of pictures that may be unreadable, without those of unsupported formats.
+        kept: the format of whole pictures, for views; None to store only the squares.
+
+    Returns:
+        The pixels of the readable pictures (with `kept`, rows of photographs), their names, and the skipped files.
 
     Raises:
-        InputError: none, or more than the share `unreadable_at_most` of them, cannot be read.
+        InputError: no picture is readable, or too many are unreadable.
     """
     images, names, skipped = _decoded(folder, paths, square, threads, storage, kept)
-    broken = [one for one in skipped if not of_a_format_not_read(one)]
+    broken = [one for one in skipped if not has_unsupported_format(one)]
     if not names or len(broken) > unreadable_at_most * (len(names) + len(broken)):
         first = "\n".join(f"  {path}: {reason}" for path, reason in (broken or skipped)[:5])
         raise InputError(
@@ -100,15 +118,15 @@ def read_pictures(
     return images, names, skipped
 
 
-def of_a_format_not_read(file: Skipped) -> bool:
-    """Whether a file was left out because its format is not read, not because it is broken."""
-    return file.reason == not_read().get(Path(file.path).suffix.lower())
+def has_unsupported_format(file: Skipped) -> bool:
+    """Whether a file was skipped because its format is not supported, not because it is broken."""
+    return file.reason == unsupported_formats().get(Path(file.path).suffix.lower())
 
 
 def _decoded(
     folder: Path, paths: list[Path], square: Square, threads: int | None, storage: StoragePolicy, kept: Photograph | None
 ) -> tuple[Rows, list[str], list[Skipped]]:
-    """The pixels of those that can be read, their names, and those that cannot."""
+    """The pixels of the readable pictures, their names, and the skipped files."""
     names, skipped, shape = list[str](), list[Skipped](), (len(paths), *shape_of(square, kept))
 
     def readable() -> Iterator[Tensor]:
@@ -122,22 +140,26 @@ def _decoded(
 
     if storage.cache is None or storage.fits(shape):
         return materialize(readable(), shape, storage), names, skipped
-    with claimed(storage.cache):
-        name = key(folder, paths, *square, *((kept.short,) if kept else ()))
+    with locked_cache(storage.cache):
+        name = cache_key(folder, paths, *square, *((kept.short,) if kept else ()))
         if found := load_cached(storage.cache, name, shape):
             images, notes = found
             return images, notes.names, notes.skipped
-        images = stored(readable(), storage.cache / f"{name}.rows", shape)
-        remember(storage.cache, name, CacheIndex(names, skipped))
+        images = write_rows(readable(), storage.cache / f"{name}.rows", shape)
+        save_index(storage.cache, name, CacheIndex(names, skipped))
     return images, names, skipped
 
 
-def pictures(folder: Path, leave_out: Path | None) -> Iterator[Path]:
-    """Paths below `folder` whose ending is a picture's, upper or lower case; and folders that may not be looked into.
+def picture_paths(folder: Path, leave_out: Path | None) -> Iterator[Path]:
+    """Paths below `folder` with the extension of a picture format, and folders that cannot be opened.
 
-    Among them are pictures of formats that are not read, so that they are counted and listed with what else is left out.
+    Includes pictures of unsupported formats, so that they are counted and listed as skipped.
+
+    Args:
+        folder: searched recursively.
+        leave_out: a folder that is ignored.
     """
-    known, output = endings() | not_read().keys(), leave_out.resolve() if leave_out else None
+    known, output = extensions() | unsupported_formats().keys(), leave_out.resolve() if leave_out else None
     visited: set[Path] = set()  # real paths, so that links are followed once
     closed = list[Path]()
     for place, folders, files in os.walk(folder, followlinks=True, onerror=lambda fault: closed.append(Path(fault.filename))):
@@ -149,35 +171,42 @@ def pictures(folder: Path, leave_out: Path | None) -> Iterator[Path]:
         visited.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (here / name for name in files if not name.startswith(".") and Path(name).suffix.lower() in known)
-    yield from closed  # they cannot be read, and are counted and listed with what else cannot
+    yield from closed  # counted and listed as skipped
 
 
 def shape_of(square: Square, kept: Photograph | None) -> tuple[int, ...]:
-    """Of what `read_picture` makes of a picture."""
+    """The shape of the result of `read_picture`."""
     return (kept.length,) if kept else square.shape
 
 
 def read_picture(path: Path, square: Square, kept: Photograph | None = None) -> UInt8[Tensor, "*row"] | str:
-    """The pixels, or the reason why there are none. Turned as EXIF says, transparent parts on white, first frame.
+    """The pixels of a picture, or the reason why it is unreadable.
+
+    The EXIF orientation is applied, transparent pixels are put on white, and only the first frame is read.
+
+    Args:
+        path: of the picture.
+        square: the size and channels of the result.
+        kept: the format of whole pictures; None for the square only.
 
     Returns:
-        (c s s); with `kept` the row of a photograph.
+        (c s s), or with `kept` the row of a photograph; text if the picture is unreadable.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return "not a regular file"
         if (found := read_small_jpeg(path, square.size, square.channels)) is not None:
-            central = resized(found.unsqueeze(0), square.size, square.interpolation)[0]
-            return packed(central, squeezed(found, kept), *found.shape[1:]) if kept else central
+            central = crop_and_resize(found.unsqueeze(0), square.size, square.interpolation)[0]
+            return pack_photograph(central, whole_from_pixels(found, kept), *found.shape[1:]) if kept else central
         return _decoded_by_pillow(path, square, kept)
     except UnidentifiedImageError as fault:
-        return not_read().get(path.suffix.lower(), _reason(fault))
+        return unsupported_formats().get(path.suffix.lower(), _reason(fault))
     except Exception as fault:  # Pillow's decoders raise nearly anything on broken files
         return _reason(fault)
 
 
 def read_bytes(content: bytes, square: Square, kept: Photograph | None = None) -> UInt8[Tensor, "*row"] | str:
-    """As `read_picture`, of the bytes of a file."""
+    """Like `read_picture`, from the bytes of a file."""
     try:
         return _decoded_by_pillow(BytesIO(content), square, kept)
     except Exception as fault:  # as above
@@ -191,10 +220,10 @@ def _reason(fault: Exception) -> str:
 def _decoded_by_pillow(source: Path | BytesIO, square: Square, kept: Photograph | None) -> UInt8[Tensor, "*row"] | str:
     with open_picture(source) as picture:
         pixels = picture.width * picture.height
-        if Image.MAX_IMAGE_PIXELS and pixels > Image.MAX_IMAGE_PIXELS:  # Pillow itself refuses only twice as many
+        if Image.MAX_IMAGE_PIXELS and pixels > Image.MAX_IMAGE_PIXELS:  # Pillow itself raises only for twice as many
             return f"DecompressionBombError: {pixels:,} pixels, more than the {Image.MAX_IMAGE_PIXELS:,} of PIL.Image"
         width, height = picture.size
-        twice = 2 * square.size  # JPEG: decode at a fraction of the size, still twice as large
+        twice = 2 * square.size  # a JPEG is decoded at reduced size, at least twice `square`
         picture.draft(None, (twice, twice))
         if picture.getexif().get(ORIENTATION) in SIDEWAYS:
             width, height = height, width
@@ -205,20 +234,23 @@ def _decoded_by_pillow(source: Path | BytesIO, square: Square, kept: Photograph 
 def row_of(
     picture: Image.Image, square: Square, kept: Photograph | None = None, original: tuple[int, int] | None = None
 ) -> UInt8[Tensor, "*row"]:
-    """The central square (c s s) of a picture, resized, transparent parts on white; with `kept` the row of a photograph.
+    """The central square (c s s) of a picture, resized, transparent pixels on white; with `kept` the row of a photograph.
 
     Args:
-        original: height and width, where the picture was decoded at a fraction of them.
+        picture: decoded.
+        square: the size and channels of the result.
+        kept: the format of whole pictures; None for the square only.
+        original: height and width, if the picture was decoded at reduced size.
     """
-    plain, mode = flattened(picture), "RGB" if square.channels == 3 else "L"
+    plain, mode = without_transparency(picture), "RGB" if square.channels == 3 else "L"
     if plain.mode != mode:
         plain = plain.convert(mode)
     central = _central(plain, square)
     height, width = original or (plain.height, plain.width)
-    return packed(central, squeezed_by_pillow(plain, kept), height, width) if kept else central
+    return pack_photograph(central, whole_from_pillow(plain, kept), height, width) if kept else central
 
 
-def halves(rows: Rows, kept: Photograph | None) -> tuple[Rows, Rows | None]:
+def split_photographs(rows: Rows, kept: Photograph | None) -> tuple[Rows, Rows | None]:
     """`images` and `photographs` of an `ImageSet`."""
     return (Squares(rows, kept), rows) if kept else (rows, None)
 
@@ -232,11 +264,11 @@ def _central(plain: Image.Image, square: Square) -> UInt8[Tensor, "c s s"]:
     return pixels.unsqueeze(0) if square.channels == 1 else pixels.permute(2, 0, 1).contiguous()
 
 
-def flattened(picture: Image.Image) -> Image.Image:
-    """The picture with 8 bits a channel and no transparency."""
+def without_transparency(picture: Image.Image) -> Image.Image:
+    """The picture with 8 bits per channel and without transparency."""
     if picture.mode.startswith(("I", "F")):
         values = np.asarray(picture, dtype=np.float64)
-        full = 65535 if picture.mode != "F" else 1 if values.max() <= 1 else 255  # floats are 0..1 by custom, else 0..255
+        full = 65535 if picture.mode != "F" else 1 if values.max() <= 1 else 255  # floats are in 0..1 or 0..255
         levels = values * (255 / full)
         return Image.fromarray(np.clip(levels, 0, 255).round().astype(np.uint8))
     if picture.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in picture.info:

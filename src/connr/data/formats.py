@@ -1,4 +1,4 @@
-"""Which picture formats are opened, the one function that opens a picture, and why other formats are left out."""
+"""Supported picture formats, `open_picture`, and the reasons why other formats are skipped."""
 
 from functools import cache
 from io import BytesIO
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from PIL import Image
 
-# Pillow recognises a format by content, whatever the ending. Left out are EPS, which is a program that Pillow hands to
-# Ghostscript; IPTC, which opens any format that lies within it; and formats that Pillow recognises but cannot decode.
+# Pillow recognises a format by content, not by extension. Not allowed are EPS, a program that Pillow passes to Ghostscript;
+# IPTC, which opens any format inside it; and formats that Pillow recognises but cannot decode.
 ALLOWED = (
     "JPEG", "PNG", "MPO", "GIF", "WEBP", "TIFF", "BMP", "DIB", "AVIF", "HEIF", "JPEG2000", "PPM", "TGA", "ICO", "CUR", "ICNS",
     "PCX", "DCX", "PSD", "SGI", "QOI", "DDS", "SUN", "XBM", "XPM", "MSP", "IM", "FITS", "FLI", "BLP", "FTEX", "PIXAR",
@@ -15,7 +15,7 @@ ALLOWED = (
 )  # fmt: skip
 RAW = "camera raw files are not read: export it as JPEG or TIFF"
 DRAWING = "drawings are not read, only pixels: export it as PNG"
-NOT_READ = {
+UNSUPPORTED = {
     **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"), RAW),
     **dict.fromkeys((".svg", ".svgz", ".eps", ".ps", ".ai", ".wmf", ".emf"), DRAWING),
     **{
@@ -28,7 +28,7 @@ NOT_READ = {
 
 @cache
 def formats() -> tuple[str, ...]:
-    """The allowed formats that this machine can decode, HEIF among them where pillow-heif is installed."""
+    """The allowed formats that this installation can decode; HEIF only if pillow-heif is installed."""
     Image.init()
     try:
         import pillow_heif
@@ -40,26 +40,26 @@ def formats() -> tuple[str, ...]:
 
 
 @cache
-def endings() -> frozenset[str]:
-    """The endings of the formats that are read, lower case."""
+def extensions() -> frozenset[str]:
+    """The extensions of supported formats, lower case, with the dot."""
     readable = set(formats())
     return frozenset(ending for ending, name in Image.registered_extensions().items() if name in readable)
 
 
 @cache
-def not_read() -> dict[str, str]:
-    """Endings of pictures of formats that are not read here -> why, and what to do about it."""
-    return {ending: why for ending, why in NOT_READ.items() if ending not in endings()}
+def unsupported_formats() -> dict[str, str]:
+    """Maps extensions of unsupported picture formats to the reason and the way out."""
+    return {ending: why for ending, why in UNSUPPORTED.items() if ending not in extensions()}
 
 
 def open_picture(source: Path | BytesIO) -> Image.Image:
-    """`Image.open` for the allowed formats only; every picture of a user is opened here.
+    """`Image.open` for the allowed formats only. All pictures of users are opened by this function.
 
     Args:
         source: a path, or the bytes of a file.
 
     Raises:
-        UnidentifiedImageError: it is of no allowed format, whatever its name says.
-        OSError: as of `Image.open`.
+        UnidentifiedImageError: the format is not allowed, whatever the extension.
+        OSError: see `Image.open`.
     """
     return Image.open(source, formats=formats())

@@ -1,4 +1,4 @@
-"""What every source ends in."""
+"""`ImageSet`, the result of every data source."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -11,11 +11,11 @@ from torch import Tensor
 from connr.data.rows import Rows, parts
 
 UNLABELLED = -1
-AT_A_TIME = 4096  # images that are looked at together
+AT_A_TIME = 4096  # images processed together
 
 
 class Skipped(NamedTuple):
-    """A file that was left out, and why."""
+    """A file that was skipped, and the reason."""
 
     path: str
     reason: str
@@ -28,14 +28,14 @@ class ImageSet:
     Attributes:
         images: (n c h w) uint8, c = 1 or 3.
         names: n paths, or indices as text where there are no files.
-        labels: (n) int64, -1 where unlabelled. For metrics only: training is never given them.
+        labels: (n) int64, -1 where unlabelled. Only for metrics: training never sees them.
         class_names: names of labels 0, 1, ..., or empty.
         skipped: files that could not be read.
-        photographs: (n m) uint8, the rows that views are cut from, of which `images` are the central squares: see
-            `connr.recipe.photograph`. None where views are cut from `images`.
-        clustered: the first so many images are the split that k-means and the scores are for, as of STL-10; the others are
-            trained on and go to the nearest centroid. None for all.
-        source: where they came from, to come back to: an absolute path or a name of DATA; "" for arrays in memory.
+        photographs: (n m) uint8, rows from which views are cropped and whose central squares are `images`; see
+            `connr.recipe.photograph`. None if views are cropped from `images`.
+        clustered: k-means and scores use only the first `clustered` images, as for STL-10; the others are used in training
+            and assigned to the nearest centroid. None for all.
+        source: an absolute path or a name of DATA, to open the data again; "" for arrays in memory.
     """
 
     images: Rows
@@ -56,14 +56,14 @@ class ImageSet:
         return bool((self.labels >= 0).any())
 
     def fingerprint(self) -> str:
-        """The same for the same pixels under the same names, whatever the labels."""
+        """A hash of the pixels and names; independent of the labels."""
         digest = hashlib.blake2b("\0".join(self.names).encode(errors="surrogateescape"), digest_size=16)
         for part in parts(self.images, AT_A_TIME):
             digest.update(part.contiguous().numpy().data)
         return digest.hexdigest()
 
     def statistics(self) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation per channel in [0, 1] units; a std of at least one grey level of 255."""
+        """Mean and standard deviation per channel, for pixels in [0, 1]; each std is at least 1/255."""
         n, c, h, w = self.images.shape
         counts = torch.zeros(c, 256, dtype=torch.int64)
         for part in parts(self.images, AT_A_TIME):

@@ -1,8 +1,8 @@
 """ImageNet-10, ImageNet-Dogs and Tiny-ImageNet: class folders of JPEGs, named by WordNet ids.
 
-The two subsets are those of deep adaptive clustering (Chang et al., ICCV 2017), which published no list; since then papers use
-the list that Contrastive Clustering (Li et al., AAAI 2021) released with its program, and this is it. That every class counts
-1,300 images, 13,000 and 19,500 in all, is a check on it.
+The two subsets are those of deep adaptive clustering (Chang et al., ICCV 2017), which published no list. Later papers use
+the list that Contrastive Clustering (Li et al., AAAI 2021) released with its code; this is that list. Every class has 1,300
+images, 13,000 and 19,500 in total.
 """
 
 from pathlib import Path
@@ -39,15 +39,21 @@ DOGS = {
     "n02112137": "chow",
 }
 SUBSETS = {"imagenet10": IMAGENET10, "imagenet-dogs": DOGS}
-PLACES = ("train", "imagenet/train", "ILSVRC2012/train", "ILSVRC/Data/CLS-LOC/train", "")  # where class folders are looked for
+PLACES = (
+    "train",
+    "imagenet/train",
+    "ILSVRC2012/train",
+    "ILSVRC/Data/CLS-LOC/train",
+    "",
+)  # possible parents of the class folders
 TINY = "tiny-imagenet-200"
 
 
 def class_folders(name: str, root: Path) -> dict[str, Path]:
-    """Class name -> folder, for every class of the data set.
+    """Maps the name of every class of the data set to its folder.
 
     Raises:
-        Broken: some are missing, saying which.
+        BrokenDataset: class folders are missing.
     """
     if name == "tiny-imagenet":
         place = next((each for each in (root / TINY / "train", root / "train") if each.is_dir()), None)

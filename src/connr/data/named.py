@@ -1,4 +1,4 @@
-"""Data sets that DATA may name, `NAME` in the folder CONNR_DATA or `NAME:ROOT`; each has a recipe of the same name."""
+"""Named data sets: `NAME`, in the folder of the variable CONNR_DATA, or `NAME:ROOT`. Each has a recipe of the same name."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,14 @@ ROOT = "CONNR_DATA"  # the environment variable
 
 
 class DatasetInfo(NamedTuple):
-    """A data set of the paper: how many images are trained on, how many of them have labels, its classes, how to get it."""
+    """A data set of the paper.
+
+    Attributes:
+        images: number of training images.
+        labelled: number of images with a label.
+        classes: number of classes.
+        how: the file to download and how to unpack it.
+    """
 
     images: int
     labelled: int
@@ -42,25 +49,25 @@ NAMED = ("digits", *DATASETS)
 
 
 class BrokenDataset(ValueError):
-    """A file of a named data set is missing, or not as it is distributed."""
+    """A file of a named data set is missing or differs from the original format."""
 
 
 def dataset_name(data: object) -> str | None:
-    """The name in `NAME` or `NAME:ROOT`; None where DATA is something else, as a file that is called so."""
+    """The name in `NAME` or `NAME:ROOT`; None if DATA is not a named data set, or is an existing file of that name."""
     name = str(data).partition(":")[0]
     return name if isinstance(data, str | Path) and name in NAMED and not Path(data).exists() else None
 
 
 def root_of(data: str) -> Path:
-    """The folder under which a named data set lies.
+    """The folder of a named data set, from `NAME:ROOT` or the variable CONNR_DATA.
 
     Raises:
-        InputError: none is given, or it is no folder.
+        InputError: no folder is given, or it does not exist.
     """
     name, _, given = data.partition(":")
     root = given or os.environ.get(ROOT, "")
     if not root:
-        raise InputError(f"{name} lies in some folder: name it as {name}:FOLDER, or in the environment variable {ROOT}.")
+        raise InputError(f"the folder of {name} is not given: write {name}:FOLDER or set the environment variable {ROOT}.")
     if not Path(root).is_dir():
-        raise InputError(f"{name} is looked for in {root}, which is no folder; name another as {name}:FOLDER.")
+        raise InputError(f"the folder {root} of {name} does not exist; give another as {name}:FOLDER.")
     return Path(root)

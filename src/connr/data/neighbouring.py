@@ -1,4 +1,4 @@
-"""Rows of features with their nearest rows of the whole data beside them, put together when they are asked for."""
+"""Rows of features with their nearest neighbours in the data set, combined on access."""
 
 import numpy as np
 import torch
@@ -9,20 +9,20 @@ from connr.data.rows import Rows
 
 
 class WithNeighbours:
-    """A row source: of row i, itself and its cached views if it has any, then its k nearest rows: (1 + V + k, d).
+    """Rows (1+V+k, d): row i itself, its V cached views if any, and its k nearest neighbours.
 
     Args:
-        rows: a row source (n d) or (n 1+V d), a row itself first.
+        rows: (n d) or (n 1+V d), the row itself first.
         plain: (n d), the rows themselves, in memory.
-        neighbours: (n k), of each row, itself not among them.
+        neighbours: (n k), indices of the neighbours of each row, without the row itself.
     """
 
     device = torch.device("cpu")
 
     def __init__(self, rows: Rows, plain: Float[Tensor, "n d"], neighbours: Int[Tensor, "n k"]) -> None:
         self.source, self.plain, self.neighbours = rows, plain, neighbours
-        own = 1 if len(rows.shape) == 2 else rows.shape[1]
-        self.shape = torch.Size((len(plain), own + neighbours.shape[1], plain.shape[1]))
+        width = 1 if len(rows.shape) == 2 else rows.shape[1]
+        self.shape = torch.Size((len(plain), width + neighbours.shape[1], plain.shape[1]))
         self.dtype = plain.dtype
 
     def __len__(self) -> int:
@@ -35,12 +35,17 @@ class WithNeighbours:
 
 
 def nearest_rows(rows: Float[Tensor, "n d"], k: int) -> Int[Tensor, "n k"]:
-    """The k nearest other rows of each by Euclid, n > k; exact, a block at a time."""
+    """The k nearest other rows of each row by Euclidean distance, exact.
+
+    Args:
+        rows: (n d), n > k.
+        k: number of neighbours, >= 1.
+    """
     from sklearn.neighbors import NearestNeighbors
 
     n, values = len(rows), rows.float().numpy()
     index = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(values)
     found = torch.from_numpy(np.ascontiguousarray(index.kneighbors(values, return_distance=False)))
     itself = found == torch.arange(n).unsqueeze(1)
-    itself[~itself.any(dim=1), -1] = True  # more than k duplicates: the last one goes
+    itself[~itself.any(dim=1), -1] = True  # more than k duplicates: drop the last one
     return found[~itself].view(n, k)

@@ -1,4 +1,4 @@
-"""An `.npz` of images, read a few megabytes at a time: it may be larger than the memory."""
+"""An `.npz` of images, read in blocks of a few megabytes: it may be larger than the memory."""
 
 import math
 import zipfile
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from connr.data.arrays import checked_labels, checked_shape, from_arrays
 from connr.data.image_set import ImageSet
-from connr.data.pixels import brought_to, in_pieces, together
+from connr.data.pixels import images_at_a_time, to_square, to_square_iter
 from connr.data.storage import StoragePolicy, materialize
 from connr.errors import InputError
 from connr.recipe.square import Square
@@ -22,10 +22,16 @@ from connr.recipe.square import Square
 READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
-class Opened(NamedTuple):
-    """What is known of an `.npz` before its pixels are read: its images [n,h,w] or [n,h,w,c], and whose they are.
+class NpzImages(NamedTuple):
+    """An `.npz` before its pixels are read.
 
-    whole: the images, of an array in Fortran's order, in which the pixels of an image lie apart: all are read or none.
+    Attributes:
+        path: of the file.
+        member: name of the array of images inside the archive.
+        shape: (n, h, w, c).
+        labels: [n], or None.
+        class_names: of labels 0, 1, ...; may be empty.
+        whole: the images if their array is in Fortran order, which cannot be read image by image; otherwise None.
     """
 
     path: Path
@@ -37,10 +43,15 @@ class Opened(NamedTuple):
 
 
 def read_npz(path: Path, square: Square, storage: StoragePolicy = StoragePolicy()) -> ImageSet:  # noqa: B008 - it never changes
-    """`images` uint8 [n,h,w] or [n,h,w,c]; optional `labels` [n] of integers, -1 unlabelled; optional `class_names`.
+    """Reads an `.npz` with `images`, uint8 [n,h,w] or [n,h,w,c], and optional integer `labels` [n] and `class_names`.
+
+    Args:
+        path: of the file; a label of -1 means unlabelled.
+        square: the size and channels to convert each image to.
+        storage: where the pixels are stored.
 
     Raises:
-        InputError: it is no such file, or it is damaged.
+        InputError: the arrays are not as above, or the file is damaged.
     """
     opened = _opened(path)
     n, labels, names = opened.shape[0], opened.labels, opened.class_names
@@ -51,10 +62,14 @@ def read_npz(path: Path, square: Square, storage: StoragePolicy = StoragePolicy(
 
 
 def rows_of_npz(path: Path, square: Square) -> tuple[int, Iterator[UInt8[Tensor, "c s s"]]]:
-    """How many images an `.npz` holds, and each of them in order, read as it is asked for.
+    """The number of images of an `.npz`, and an iterator over its images (c s s), read on demand.
+
+    Args:
+        path: of the file.
+        square: the size and channels to convert each image to.
 
     Raises:
-        InputError: it is no such file. While it is read: it is damaged.
+        InputError: the file has no valid images; or, during iteration, it is damaged.
     """
     opened = _opened(path)
     n, source = opened.shape[0], str(path)
@@ -62,14 +77,14 @@ def rows_of_npz(path: Path, square: Square) -> tuple[int, Iterator[UInt8[Tensor,
     if opened.whole is None:
         return n, _rows(opened, square)
     images = torch.from_numpy(np.ascontiguousarray(opened.whole.reshape(opened.shape)))
-    return n, in_pieces(square, images.permute(0, 3, 1, 2))
+    return n, to_square_iter(square, images.permute(0, 3, 1, 2))
 
 
-def _opened(path: Path) -> Opened:
+def _opened(path: Path) -> NpzImages:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             if "images" not in arrays.files:
-                hint = " Rows of features are for a run that was fitted to such." if "features" in arrays.files else ""
+                hint = " Rows of features need a run that was fitted on features." if "features" in arrays.files else ""
                 raise InputError(f"{path} has no array `images`; it holds: {', '.join(arrays.files) or 'nothing'}.{hint}")
             labels = plain_array(arrays, "labels") if "labels" in arrays.files else None
             named = plain_array(arrays, "class_names") if "class_names" in arrays.files else np.array([])
@@ -84,14 +99,14 @@ def _opened(path: Path) -> Opened:
         raise
     except Exception as fault:
         raise _damaged(path, fault) from fault
-    return Opened(path, member, checked_shape(dtype, shape, str(path)), labels, names, whole)
+    return NpzImages(path, member, checked_shape(dtype, shape, str(path)), labels, names, whole)
 
 
 def plain_array(arrays: Any, name: str) -> NDArray[Any]:
-    """An array of an opened `.npz`, refused before memory is taken for it where the archive cannot hold it.
+    """An array of an open `.npz`; its declared size is checked before memory is allocated.
 
     Raises:
-        ValueError: the header of the array declares more bytes than there are, or the array is not plain.
+        ValueError: the header declares more bytes than the archive holds, or the array has objects.
     """
     member = _member(arrays, name)
     with arrays.zip.open(member) as stream:
@@ -107,11 +122,11 @@ def _member(arrays: Any, name: str) -> str:
     return f"{name}.npy" if f"{name}.npy" in arrays.zip.namelist() else name
 
 
-def _rows(opened: Opened, square: Square) -> Iterator[UInt8[Tensor, "c s s"]]:
+def _rows(opened: NpzImages, square: Square) -> Iterator[UInt8[Tensor, "c s s"]]:
     """The images (n h w c) in order."""
     path, member, shape, *_ = opened
     n, a_row = shape[0], shape[1] * shape[2] * shape[3]
-    at_a_time = together(shape[1:], square)
+    at_a_time = images_at_a_time(shape[1:], square)
     try:
         with zipfile.ZipFile(path) as archive, archive.open(member) as stream:
             _header(stream)
@@ -121,17 +136,17 @@ def _rows(opened: Opened, square: Square) -> Iterator[UInt8[Tensor, "c s s"]]:
                 if len(content) < count * a_row:
                     raise ValueError(f"it ends in image {first + len(content) // a_row} of {n}")
                 some = torch.frombuffer(content, dtype=torch.uint8).view(count, *shape[1:])
-                yield from brought_to(square, some.permute(0, 3, 1, 2))
-            stream.read(1)  # at the end of a member its checksum is compared
+                yield from to_square(square, some.permute(0, 3, 1, 2))
+            stream.read(1)  # zipfile verifies the checksum at the end of the member
     except Exception as fault:
         raise _damaged(path, fault) from fault
 
 
 def _header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, whether in Fortran's order, and type."""
+    """Shape, whether in Fortran order, and type."""
     return READ_HEADER[np.lib.format.read_magic(stream)](stream)
 
 
 def _damaged(path: Path, fault: Exception) -> InputError:
-    """Of whatever zipfile, zlib, struct or numpy say of a broken archive."""
+    """The error for any exception of zipfile, zlib, struct or numpy about a broken archive."""
     return InputError(f"{path} cannot be read as an .npz of plain arrays: {fault}")

@@ -1,4 +1,4 @@
-"""DATA as a recipe takes it: images at its size, or rows of features."""
+"""Opens DATA for a recipe: images at its size, or rows of features."""
 
 from pathlib import Path
 from typing import Any
@@ -21,19 +21,24 @@ def open_for(
     cache: Path | None = None,
     for_views: bool = True,
 ) -> ImageSet:
-    """As `open_images` or `open_features`, whichever the recipe is for.
+    """Calls `open_images` or `open_features`, depending on the recipe.
 
     Args:
-        cache: the folder of images that need more memory than the recipe gives them.
-        for_views: whole pictures are kept where the recipe cuts its views from them; otherwise only what is evaluated.
+        r: the recipe.
+        data: see `open_images` and `open_features`.
+        labels_from_folders: see `open_images`.
+        leave_out: see `open_images`.
+        threads: see `open_images`.
+        cache: a folder for images that exceed the memory limit of the recipe.
+        for_views: keep whole pictures if the recipe crops its views from them; otherwise only the squares.
 
     Raises:
-        InputError: as those; or the data is of the other kind, or its rows are not as wide as those of the fit.
+        InputError: see `open_images` and `open_features`; or the data is of the wrong kind, or its rows of the wrong width.
     """
     if not r.takes_features:
         if holds_features(data):
             what = data if isinstance(data, str | Path) else "the array"
-            raise InputError(f"{what} holds rows of features, and this takes images; the recipe features clusters such rows.")
+            raise InputError(f"{what} holds rows of features, but images are expected; use the recipe features for such rows.")
         storage = StoragePolicy(r.data.resident_gib, cache)
         return open_images(
             data,
@@ -46,9 +51,9 @@ def open_for(
             kept=r.data.photograph if for_views else None,
         )
     if labels_from_folders:
-        raise InputError("features are in no folders to take labels from; give them as an array `labels`.")
+        raise InputError("labels cannot be read from folders for features; give them as an array `labels`.")
     found = open_features(data)
     width = found.images.shape[1]
     if r.data.features not in (None, width):
-        raise InputError(f"the rows of features are {width} wide, and were {r.data.features} wide when this was fitted.")
+        raise InputError(f"the rows of features have {width} columns, but the model was fitted on {r.data.features}.")
     return found

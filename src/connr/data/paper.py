@@ -1,4 +1,4 @@
-"""The paper's data sets, from the files they are distributed in; and what is there of them."""
+"""The paper's data sets, read from their original files; and a check of such files."""
 
 from collections import Counter
 from pathlib import Path
@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from connr.data import cifar, imagenet, stl
-from connr.data.arrays import sized
-from connr.data.folder import UNREADABLE_AT_MOST, halves, pictures, read_pictures
+from connr.data.arrays import resize_images
+from connr.data.folder import UNREADABLE_AT_MOST, picture_paths, read_pictures, split_photographs
 from connr.data.image_set import ImageSet
 from connr.data.named import DATASETS, BrokenDataset, root_of
 from connr.data.rows import Rows
@@ -27,21 +27,28 @@ def read_named(
     unreadable_at_most: float = UNREADABLE_AT_MOST,
     kept: Photograph | None = None,
 ) -> ImageSet:
-    """`NAME` or `NAME:ROOT` -> its images, with the splits of the paper.
+    """Reads a named data set with the splits of the paper.
 
-    CIFAR-10 and CIFAR-20: train and test. STL-10: all 113,000; the 13,000 of train and test come first, and are the split
-    that is clustered and scored; the others have no labels and are trained on. ImageNet-10, ImageNet-Dogs, Tiny-ImageNet:
-    train.
+    CIFAR-10 and CIFAR-20: train and test. STL-10: all 113,000 images; the first 13,000, of train and test, are clustered and
+    scored; the others have no labels and are used in training only. ImageNet-10, ImageNet-Dogs, Tiny-ImageNet: train.
+
+    Args:
+        data: `NAME` or `NAME:ROOT`.
+        square: the size and channels to convert each image to.
+        threads: number of decoding threads; None for one per core.
+        storage: where the pixels are stored.
+        unreadable_at_most: the largest share of pictures that may be unreadable, in [0, 1].
+        kept: the format of whole pictures, for views; None to store only the squares.
 
     Raises:
-        InputError: it is not there, or not whole.
+        InputError: the data set does not exist or is incomplete.
     """
     name, root, clustered = data.partition(":")[0], root_of(data), None
     source = f"{name}:{root.resolve()}"
     try:
         if name in cifar.FILES:
             pixels, known, class_names = cifar.read(name, root)
-            images: Rows = sized(torch.from_numpy(pixels).permute(0, 3, 1, 2), square, storage)
+            images: Rows = resize_images(torch.from_numpy(pixels).permute(0, 3, 1, 2), square, storage)
             labels = torch.from_numpy(known)
         elif name == "stl10":
             labels, class_names = stl.labels(root), stl.class_names(root)
@@ -49,24 +56,31 @@ def read_named(
             clustered = sum(stl.sizes(root)[:2])
         else:
             folders = imagenet.class_folders(name, root)
-            paths = [path for folder in folders.values() for path in sorted(pictures(folder, None))]
+            paths = [path for folder in folders.values() for path in sorted(picture_paths(folder, None))]
             if not paths:
                 raise BrokenDataset("its class folders hold no pictures")
             below = next(iter(folders.values())).parent
             found, names, skipped = read_pictures(below, paths, square, threads, storage, unreadable_at_most, kept)
             index = {folder.name: label for label, folder in enumerate(folders.values())}
             labels = torch.tensor([index[Path(each).parts[0]] for each in names])
-            squares, photographs = halves(found, kept)
+            squares, photographs = split_photographs(found, kept)
             return ImageSet(squares, names, labels, list(folders), skipped, source, photographs=photographs)
     except BrokenDataset as fault:
-        what = f"{name} is not whole in {root}: {fault}"
+        what = f"{name} is incomplete in {root}: {fault}"
         raise InputError(f"{what}; connr data check {name} --root {root} says how to get it.") from fault
     numbers = [str(index) for index in range(len(images))]
     return ImageSet(images, numbers, labels, class_names, source=source, clustered=clustered)
 
 
-class Found(NamedTuple):
-    """What is there of a named data set: images, those with labels, classes; and what is wrong, nothing if it is whole."""
+class DatasetCheck(NamedTuple):
+    """The result of a check of a named data set.
+
+    Attributes:
+        images: number of images.
+        labelled: number of images with a label.
+        classes: number of classes.
+        faults: problems; empty if the data set is complete.
+    """
 
     images: int
     labelled: int
@@ -74,11 +88,15 @@ class Found(NamedTuple):
     faults: list[str]
 
 
-def look(name: str, root: Path) -> Found:
-    """Counts the images and classes of a data set under `root` without decoding them.
+def check_files(name: str, root: Path) -> DatasetCheck:
+    """Counts the images and classes of a data set without decoding images.
+
+    Args:
+        name: of the data set.
+        root: the folder that holds it.
 
     Raises:
-        InputError: there is no data set of that name, or `root` is no folder.
+        InputError: there is no data set of that name, or `root` does not exist.
     """
     if name not in DATASETS:
         raise InputError(f"{name!r} is not one of: {', '.join(DATASETS)}.")
@@ -86,17 +104,20 @@ def look(name: str, root: Path) -> Found:
     try:
         if name in cifar.FILES:
             _, labels, _ = cifar.read(name, root)
-            found = Found(len(labels), len(labels), len(np.unique(labels)), [])
+            found = DatasetCheck(len(labels), len(labels), len(np.unique(labels)), [])
         elif name == "stl10":
             counts, classes = stl.sizes(root), stl.class_names(root)
-            found = Found(sum(counts), counts[0] + counts[1], len(classes), [])
+            found = DatasetCheck(sum(counts), counts[0] + counts[1], len(classes), [])
         else:
             sizes = Counter(
-                {each: sum(1 for _ in pictures(folder, None)) for each, folder in imagenet.class_folders(name, root).items()}
+                {
+                    each: sum(1 for _ in picture_paths(folder, None))
+                    for each, folder in imagenet.class_folders(name, root).items()
+                }
             )
-            found = Found(sizes.total(), sizes.total(), sum(size > 0 for size in sizes.values()), [])
+            found = DatasetCheck(sizes.total(), sizes.total(), sum(size > 0 for size in sizes.values()), [])
     except BrokenDataset as fault:
-        return Found(0, 0, 0, [str(fault)])
+        return DatasetCheck(0, 0, 0, [str(fault)])
     should, is_ = (known.images, known.labelled, known.classes), (found.images, found.labelled, found.classes)
     of = ("images", "images with a label", "classes")
     faults = [

@@ -1,4 +1,4 @@
-"""Photographs as rows of bytes that hold the square which is evaluated and the whole picture; see `recipe.photograph`."""
+"""Photographs as rows of bytes with the central square and the whole picture; see `connr.recipe.photograph`."""
 
 import numpy as np
 import torch
@@ -11,16 +11,23 @@ from connr.data.rows import Rows
 from connr.recipe.photograph import Photograph
 
 
-def packed(
+def pack_photograph(
     square: UInt8[Tensor, "c s s"], whole: UInt8[Tensor, "c short long"], height: int, width: int
 ) -> UInt8[Tensor, " m"]:
-    """The row of a photograph of height x width pixels."""
+    """The row of a photograph.
+
+    Args:
+        square: (c s s), the central square.
+        whole: (c short long), the whole picture.
+        height: of the original in pixels.
+        width: of the original in pixels.
+    """
     size = torch.from_numpy(np.array([height, width], dtype="<i4").view(np.uint8))
     return torch.cat([square.flatten(), whole.flatten(), size])
 
 
-def squeezed_by_pillow(picture: Image.Image, kept: Photograph) -> UInt8[Tensor, "c short long"]:
-    """The whole picture at the stored size, lying on its side if it is upright."""
+def whole_from_pillow(picture: Image.Image, kept: Photograph) -> UInt8[Tensor, "c short long"]:
+    """The whole picture at the stored size, transposed if it is upright."""
     upright = picture.height > picture.width
     size = (kept.short, kept.long) if upright else (kept.long, kept.short)
     small = picture.resize(size, Image.Resampling[kept.square.interpolation.upper()])
@@ -29,8 +36,8 @@ def squeezed_by_pillow(picture: Image.Image, kept: Photograph) -> UInt8[Tensor, 
     return found.mT if upright else found
 
 
-def squeezed(image: UInt8[Tensor, "c h w"], kept: Photograph) -> UInt8[Tensor, "c short long"]:
-    """As `squeezed_by_pillow`, of pixels."""
+def whole_from_pixels(image: UInt8[Tensor, "c h w"], kept: Photograph) -> UInt8[Tensor, "c short long"]:
+    """Like `whole_from_pillow`, from pixels."""
     upright = image.shape[1] > image.shape[2]
     size = (kept.long, kept.short) if upright else (kept.short, kept.long)
     found = F.interpolate(image.unsqueeze(0), size, mode=kept.square.interpolation, antialias=True)[0]
@@ -38,7 +45,12 @@ def squeezed(image: UInt8[Tensor, "c h w"], kept: Photograph) -> UInt8[Tensor, "
 
 
 class Squares:
-    """A row source: of rows of photographs (n m) the central squares (n c s s), in memory or out of a file."""
+    """The central squares (n c s s) of rows of photographs (n m), in memory or in a file.
+
+    Args:
+        rows: (n m) uint8.
+        kept: the format of the rows.
+    """
 
     device = torch.device("cpu")
     dtype = torch.uint8

@@ -1,4 +1,4 @@
-"""Images of one size and number of channels -> those of a recipe."""
+"""Converts images to the size and channels of a recipe."""
 
 import math
 from collections.abc import Iterator
@@ -11,43 +11,44 @@ from torch import Tensor
 from connr.recipe.square import Square
 
 
-def resized(images: UInt8[Tensor, "n c h w"], size: int, interpolation: str = "bilinear") -> UInt8[Tensor, "n c s s"]:
-    """The central square, brought to size x size with antialiasing."""
+def crop_and_resize(images: UInt8[Tensor, "n c h w"], size: int, interpolation: str = "bilinear") -> UInt8[Tensor, "n c s s"]:
+    """The central square, resized to size x size with antialiasing."""
     h, w = images.shape[2:]
     side = min(h, w)
     top, left = (h - side) // 2, (w - side) // 2
     square = images[:, :, top : top + side, left : left + side]
     if side == size:
         return square.contiguous()
-    # In the layout they came in: with a pixel's channels side by side, as decoders leave them, it takes a third of the time.
+    # Keep the memory layout: channels-last images, as decoders return them, take a third of the time.
     small = [F.interpolate(part, (size, size), mode=interpolation, antialias=True) for part in square.split(1024)]
     return torch.cat(small).contiguous()
 
 
-BYTES_AT_A_TIME = 2**24  # of images that are brought to another size together, before or after
+BYTES_AT_A_TIME = 2**24  # of the images converted together, before or after, whichever is larger
 
 
-def together(before: tuple[int, ...], square: Square) -> int:
-    """How many images (c h w) are brought to `square` at a time, one at least, so that memory does not grow with their number.
+def images_at_a_time(before: tuple[int, ...], square: Square) -> int:
+    """How many images to convert at a time, >= 1, which bounds the memory.
 
     Args:
-        before: (c, h, w).
+        before: (c, h, w) of an image.
+        square: of the result.
     """
     return max(1, BYTES_AT_A_TIME // max(math.prod(before), math.prod(square.shape)))
 
 
-def in_pieces(square: Square, images: UInt8[Tensor, "n c h w"]) -> Iterator[UInt8[Tensor, "d s s"]]:
-    """As `brought_to`, each image by itself, a few of them computed at a time."""
-    for part in images.split(together(tuple(images.shape[1:]), square)):
-        yield from brought_to(square, part)
+def to_square_iter(square: Square, images: UInt8[Tensor, "n c h w"]) -> Iterator[UInt8[Tensor, "d s s"]]:
+    """Like `to_square`, as an iterator over images; several are computed at a time."""
+    for part in images.split(images_at_a_time(tuple(images.shape[1:]), square)):
+        yield from to_square(square, part)
 
 
-def brought_to(square: Square, images: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "n d s s"]:
-    """All that a recipe says of the pixels."""
-    return in_channels(resized(images, square.size, square.interpolation), square.channels)
+def to_square(square: Square, images: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "n d s s"]:
+    """Crops, resizes and converts the channels of images."""
+    return convert_channels(crop_and_resize(images, square.size, square.interpolation), square.channels)
 
 
-def in_channels(images: UInt8[Tensor, "n c h w"], channels: int) -> UInt8[Tensor, "n d h w"]:
+def convert_channels(images: UInt8[Tensor, "n c h w"], channels: int) -> UInt8[Tensor, "n d h w"]:
     """Grey to RGB by repeating, RGB to grey by ITU-R 601 luma."""
     if images.shape[1] == channels:
         return images

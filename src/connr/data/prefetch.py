@@ -1,4 +1,4 @@
-"""Pictures decoded ahead by threads, in order, in bounded memory."""
+"""Decoding of pictures by threads, in order and in bounded memory."""
 
 import os
 import threading
@@ -12,17 +12,19 @@ from pathlib import Path
 
 from torch import Tensor
 
-AT_ONCE = 16  # pictures that a thread takes: handing over each by itself takes as long as decoding a small one
+AT_ONCE = 16  # pictures per task: the overhead of a task is that of decoding one small picture
 
 
 def read_ahead(
     named: Iterable[tuple[str, Path]], read: Callable[[Path], Tensor | str], ahead: int, threads: int | None = None
 ) -> Iterator[tuple[str, Tensor | str]]:
-    """Each name with its pixels or the reason why there are none, in order; at most `ahead` pictures are held, or 16.
+    """Each name with its pixels or the reason why it is unreadable, in order.
 
     Args:
-        named: taken as they are needed.
-        threads: that decode; None for one a core.
+        named: names and paths, consumed on demand.
+        read: decodes one picture.
+        ahead: the largest number of decoded pictures in memory, at least 16.
+        threads: number of decoding threads; None for one per core.
     """
     pending = deque["Future[list[tuple[str, Tensor | str]]]"]()
     source, pool, left = iter(named), ThreadPoolExecutor(threads or os.cpu_count()), threading.Event()
@@ -38,14 +40,14 @@ def read_ahead(
                     yield from pending.popleft().result()
             while pending:
                 yield from pending.popleft().result()
-    finally:  # also when whoever reads has stopped; then threads end after the picture that they are at
+    finally:  # if the consumer stops early, threads end after their current picture
         left.set()
         pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """Inside, Pillow does not warn of what it reads in spite of its faults. To be put around threads, not into them."""
+    """Silences Pillow's warnings about damaged files. Use it around threads, not inside them."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         warnings.filterwarnings("ignore", ".* image format is deprecated", DeprecationWarning)

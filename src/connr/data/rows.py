@@ -1,4 +1,4 @@
-"""Where images lie: in memory, as one tensor, or in a file. Whoever reads them cannot tell."""
+"""`Rows`: images in memory as a tensor, or in a file, behind one interface."""
 
 import math
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ from connr.errors import InputError
 
 @runtime_checkable
 class Rows(Protocol):
-    """n rows of one shape and type. A tensor is such, `FileRows` is another.
+    """n rows of one shape and type, such as a tensor or `FileRows`.
 
     Attributes:
         shape: (n, ...).
-        dtype: of the tensors that come out.
-        device: where those come out.
+        dtype: of the rows.
+        device: of the rows that indexing returns.
     """
 
     shape: torch.Size
@@ -29,22 +29,23 @@ class Rows(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: Any) -> Tensor:
-        """One row by an int, some by a slice or by an int64 tensor on the rows' device."""
+        """One row for an int; several for a slice or an int64 tensor on `device`."""
         ...
 
 
 class FileRows:
-    """Rows in a file, each read when it is asked for: a set of any size takes the memory of a batch.
+    """Rows in a file, read on access: a set of any size needs only the memory of a batch.
 
-    Read by position and not mapped: of a mapped file, all that was ever touched counts as the process's memory. Goes to
-    another process as its path.
+    The file is read by position, not memory-mapped, as all touched pages of a mapped file count as memory of the process.
+    Pickles as its path.
 
     Args:
-        path: rows one after the other, as a tensor of `dtype` lies in memory.
+        path: of the file, which holds the bytes of a contiguous tensor.
         shape: (n, ...).
+        dtype: of the tensor.
 
     Raises:
-        InputError: while reading, the file is gone or shorter than it was.
+        InputError: on access, if the file was removed or truncated.
     """
 
     device = torch.device("cpu")
@@ -76,10 +77,10 @@ class FileRows:
             for first, count in runs:
                 file.seek(first * a_row)
                 end = place + count * a_row
-                while place < end:  # a read may end early
+                while place < end:  # a read may be short
                     read = file.readinto(content[place:end])
                     if not read:
-                        raise self._lost("has been cut short")
+                        raise self._missing("has been truncated")
                     place += read
         return found
 
@@ -87,24 +88,27 @@ class FileRows:
         try:
             return FileIO(self.path)
         except FileNotFoundError as fault:
-            raise self._lost("is gone") from fault
+            raise self._missing("has been removed") from fault
 
-    def _lost(self, how: str) -> InputError:
-        return InputError(f"{self.path}, which this run reads its images from, {how}; add --resume, and it is made again.")
+    def _missing(self, how: str) -> InputError:
+        return InputError(
+            f"{self.path}, from which this run reads its images, {how}; run again with --resume to create it again."
+        )
 
 
 def parts(rows: Rows, at_a_time: int, share: slice = slice(None)) -> Iterator[Tensor]:
-    """The rows of a share in order, so many at a time."""
+    """The rows of a share in order, in batches of `at_a_time`."""
     first, last, _ = share.indices(len(rows))
     return (rows[at : min(at + at_a_time, last)] for at in range(first, last, at_a_time))
 
 
 def size_in_bytes(rows: Rows) -> int:
+    """The memory of all rows."""
     return math.prod(rows.shape) * rows.dtype.itemsize
 
 
 def resident(rows: Rows, device: torch.device, budget: int) -> Rows:
-    """The rows in the memory of the device, where they take at most `budget` bytes of it; else as they are."""
+    """The rows on the device if they take at most `budget` bytes; otherwise unchanged."""
     if rows.device == device or size_in_bytes(rows) > budget:
         return rows
     return rows[:].to(device)

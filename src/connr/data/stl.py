@@ -1,4 +1,4 @@
-"""STL-10 as it is distributed: raw bytes, each image channel by channel and column by column."""
+"""STL-10 in its original format: raw bytes, each image by channels and columns."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from connr.data.image_set import UNLABELLED
 from connr.data.named import BrokenDataset
-from connr.data.pixels import brought_to, together
+from connr.data.pixels import images_at_a_time, to_square
 from connr.recipe.square import Square
 
 FOLDER, SIDE = "stl10_binary", 96
@@ -18,21 +18,21 @@ PARTS = ("train", "test", "unlabeled")
 
 
 def rows(root: Path, square: Square) -> Iterator[UInt8[Tensor, "c s s"]]:
-    """The images of all three parts, one after the other, brought to `square`."""
-    at_a_time = together((3, SIDE, SIDE), square)
+    """The images (c s s) of all three parts in order, converted to `square`."""
+    at_a_time = images_at_a_time((3, SIDE, SIDE), square)
     for part, count in zip(PARTS, sizes(root), strict=True):
         with open(root / FOLDER / f"{part}_X.bin", "rb") as file:
             for first in range(0, count, at_a_time):
                 raw = np.fromfile(file, np.uint8, min(at_a_time, count - first) * 3 * SIDE * SIDE)
                 columns = torch.from_numpy(raw).view(-1, 3, SIDE, SIDE)
-                yield from brought_to(square, columns.mT)
+                yield from to_square(square, columns.mT)
 
 
 def labels(root: Path) -> Int[Tensor, " n"]:
-    """0 to 9, and -1 for the part that has none, which is last.
+    """Labels 0 to 9; -1 for the last part, which is unlabelled.
 
     Raises:
-        Broken: a file is missing or not as it is distributed.
+        BrokenDataset: a file is missing or differs from the original format.
     """
     found = []
     for part, count in zip(PARTS, sizes(root), strict=True):
@@ -47,7 +47,11 @@ def labels(root: Path) -> Int[Tensor, " n"]:
 
 
 def sizes(root: Path) -> list[int]:
-    """How many images each part holds."""
+    """The number of images of each part.
+
+    Raises:
+        BrokenDataset: a file is missing or differs from the original format.
+    """
     found = []
     for part in PARTS:
         path = root / FOLDER / f"{part}_X.bin"
@@ -56,12 +60,17 @@ def sizes(root: Path) -> list[int]:
                 raise BrokenDataset(f"{FOLDER}/{needed.name} is missing")
         count, rest = divmod(path.stat().st_size, 3 * SIDE * SIDE)
         if rest or not count:
-            raise BrokenDataset(f"{FOLDER}/{path.name} is no whole number of images long")
+            raise BrokenDataset(f"{FOLDER}/{path.name} does not hold a whole number of images")
         found.append(count)
     return found
 
 
 def class_names(root: Path) -> list[str]:
+    """The names of the 10 classes.
+
+    Raises:
+        BrokenDataset: the file is missing or differs from the original format.
+    """
     try:
         names = (root / FOLDER / "class_names.txt").read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as fault:

@@ -1,4 +1,4 @@
-"""Where decoded images go: into memory while they fit, else into a file beside the run, decoded once."""
+"""Storage of decoded images: in memory if they fit, otherwise in a file that is written once."""
 
 import hashlib
 import json
@@ -23,29 +23,44 @@ from connr.errors import InputError
 from connr.run_folder import locked, refuse_link, replacing, write_text
 
 GIB = 2**30
-TOGETHER = 64  # rows
+ROWS_AT_A_TIME = 64  # rows copied together
 
 
 class StoragePolicy(NamedTuple):
-    """gib: of memory that images may take. cache: the folder of those that need more; None for a file that goes with them."""
+    """Where decoded images are stored.
+
+    Attributes:
+        gib: the largest size in GiB of images in memory.
+        cache: the folder for larger ones; None for a temporary file.
+    """
 
     gib: float = 4.0
     cache: Path | None = None
 
     def fits(self, shape: tuple[int, ...]) -> bool:
-        """Whether uint8 images of this shape stay in memory."""
+        """Whether uint8 images of this shape are stored in memory."""
         return math.prod(shape) <= self.gib * GIB
 
 
 class CacheIndex(NamedTuple):
-    """What a cache remembers besides the pixels: which of the files they are, and why the others are not."""
+    """The index of a cache.
+
+    Attributes:
+        names: of the cached images, in order.
+        skipped: files that could not be read.
+    """
 
     names: list[str]
     skipped: list[Skipped]
 
 
-def stacked(rows: Iterable[Tensor], shape: tuple[int, ...]) -> Tensor:
-    """Rows as they come as one tensor, of which there are never two copies; shape: of all if none were left out."""
+def stack_rows(rows: Iterable[Tensor], shape: tuple[int, ...]) -> Tensor:
+    """Collects rows in one tensor without a second copy.
+
+    Args:
+        rows: uint8.
+        shape: (n, ...), of all rows if none is skipped.
+    """
     held, count = torch.empty(shape, dtype=torch.uint8), 0
     for block in blocks(rows):
         held.numpy()[count : count + len(block)] = block
@@ -53,8 +68,14 @@ def stacked(rows: Iterable[Tensor], shape: tuple[int, ...]) -> Tensor:
     return held[:count]
 
 
-def stored(rows: Iterable[Tensor], path: Path, shape: tuple[int, ...]) -> FileRows:
-    """Rows as they come in a file, which is seen whole or not at all."""
+def write_rows(rows: Iterable[Tensor], path: Path, shape: tuple[int, ...]) -> FileRows:
+    """Writes rows to a file atomically.
+
+    Args:
+        rows: uint8.
+        path: of the file.
+        shape: (n, ...), of all rows if none is skipped.
+    """
     count = 0
     with replacing(path) as draft, open(draft, "wb") as file:
         for block in blocks(rows):
@@ -64,27 +85,28 @@ def stored(rows: Iterable[Tensor], path: Path, shape: tuple[int, ...]) -> FileRo
 
 
 def blocks(rows: Iterable[Tensor]) -> Iterator[NDArray[np.uint8]]:
-    """Rows that are put in their place together: for each by itself, the threads that decode would be waited for.
+    """Rows in blocks of `ROWS_AT_A_TIME`: single copies would contend with the decoding threads.
 
-    By NumPy, as torch would copy them in threads of its own, which are in the way of those.
+    Copied with NumPy, as torch would use additional threads.
     """
     source = iter(rows)
-    while some := list(islice(source, TOGETHER)):
+    while some := list(islice(source, ROWS_AT_A_TIME)):
         yield np.stack([row.numpy() for row in some])
 
 
 def materialize(rows: Iterable[Tensor], shape: tuple[int, ...], storage: StoragePolicy) -> Rows:
-    """Rows as they come, in memory or in a file that goes when nobody reads it any more.
+    """Stores rows in memory, or in a temporary file that is removed with the last reference to the result.
 
     Args:
-        shape: (n, c, h, w) of all rows together, if none were left out.
-        room: its cache is made if it is not there.
+        rows: uint8.
+        shape: (n, ...), of all rows if none is skipped.
+        storage: the limit, and the folder of the file, which is created if necessary.
 
     Raises:
         InputError: the cache cannot be written to.
     """
     if storage.fits(shape):
-        return stacked(rows, shape)
+        return stack_rows(rows, shape)
     try:
         if storage.cache is not None:
             storage.cache.mkdir(parents=True, exist_ok=True)
@@ -92,26 +114,26 @@ def materialize(rows: Iterable[Tensor], shape: tuple[int, ...], storage: Storage
     except OSError as fault:
         raise InputError(f"{storage.cache} cannot be written to: {fault.strerror}; choose another --out.") from fault
     os.close(handle)
-    found = stored(rows, Path(name), shape)
+    found = write_rows(rows, Path(name), shape)
     weakref.finalize(found, Path(name).unlink, missing_ok=True)
     return found
 
 
-def key(folder: Path, paths: Iterable[Path], *settings: object) -> str:
-    """The same for the same files in a folder, by name, size and time of change, decoded in the same way."""
+def cache_key(folder: Path, paths: Iterable[Path], *settings: object) -> str:
+    """A hash of the names, sizes and modification times of files, and of the settings of their decoding."""
     digest = hashlib.blake2b(repr(settings).encode(), digest_size=12)
     for path in paths:
         try:
             found = path.stat()
             state = f"{found.st_size} {found.st_mtime_ns}"
-        except OSError:  # gone since it was listed, or out of reach: it will be skipped
+        except OSError:  # removed or not accessible: it will be skipped
             state = ""
         digest.update(f"\0{path.relative_to(folder)}\0{state}".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
 def load_cached(cache: Path, name: str, shape: tuple[int, ...]) -> tuple[FileRows, CacheIndex] | None:
-    """What `remember` left under this name; None where it left nothing whole."""
+    """The cached rows and index of a name; None if they do not exist or are incomplete."""
     path, notes = cache / f"{name}.rows", cache / f"{name}.json"
     try:
         noted = json.loads(notes.read_text(encoding="utf-8", errors="surrogateescape"))
@@ -125,17 +147,17 @@ def load_cached(cache: Path, name: str, shape: tuple[int, ...]) -> tuple[FileRow
         return None
 
 
-def remember(cache: Path, name: str, kept: CacheIndex) -> None:
-    """The notes go after the pixels: who finds them finds both whole."""
+def save_index(cache: Path, name: str, kept: CacheIndex) -> None:
+    """Writes the index of a cache. Called after the pixels are written, so that an index implies complete pixels."""
     write_text(cache / f"{name}.json", json.dumps(kept._asdict(), ensure_ascii=False))
 
 
 @contextmanager
-def claimed(cache: Path) -> Iterator[None]:
-    """Inside, no other process decodes into this cache, and what a killed one left is gone.
+def locked_cache(cache: Path) -> Iterator[None]:
+    """Locks a cache for this process and removes the temporary files of killed processes.
 
     Raises:
-        InputError: one does, the cache cannot be written to, or is a symbolic link.
+        InputError: another process has locked it, it cannot be written to, or it is a symbolic link.
     """
     refuse_link(cache)
     with locked(cache, "another process is decoding into", "choose another --out"):

@@ -1,4 +1,4 @@
-"""The processes of one run: what they exchange, how they are started, batch norm over all of them."""
+"""Distributed training: the communicator between processes, the launcher, and synchronised batch norm."""
 
 from connr.distributed.communicator import SINGLE_PROCESS, Communicator, ProcessGroup
 

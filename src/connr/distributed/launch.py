@@ -1,4 +1,4 @@
-"""Starts the ranks of a run on this machine, hears from them, and takes them down together."""
+"""Starts the processes (ranks) of a run on this machine, receives their events, and stops them together."""
 
 import faulthandler
 import multiprocessing
@@ -22,15 +22,15 @@ from connr.distributed.communicator import SINGLE_PROCESS, Communicator, Process
 from connr.errors import Diverged, InputError, RankLost, Stopped
 from connr.stops import HANGUP, SIGNALS
 
-GRACE = 10.0  # seconds that the other ranks get to end by themselves once one has ended
-LOOK = 0.2  # seconds between two looks at the ranks
-CRASH = " It crashed in compiled code; the stack of its Python code is in the standard error output."
-WHY = dict.fromkeys(("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT"), CRASH) | {
-    "SIGKILL": " The system does that when memory runs out."
+GRACE_SECONDS = 10.0  # that the other ranks have to exit by themselves after one has ended
+POLL_SECONDS = 0.2  # between two checks of the ranks
+CRASH = " It crashed in compiled code; its Python stack is in the standard error output."
+SIGNAL_HINTS = dict.fromkeys(("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT"), CRASH) | {
+    "SIGKILL": " The system sends it when memory runs out."
 }
-GO_ON = "To continue from the last checkpoint, run the same command with --resume."
+RESUME_HINT = "To continue from the last checkpoint, run the same command with --resume."
 
-Send = Callable[..., None]  # send(what, *values): to be heard in the process that started the ranks
+Send = Callable[..., None]  # send(event, *values): to the process that started the ranks
 
 
 def backend_of(device: str) -> str:
@@ -39,7 +39,7 @@ def backend_of(device: str) -> str:
 
 
 def torchrun_communicator(device: str) -> Communicator:
-    """The ranks that `torchrun` started, this process being one of them; alone where it did not."""
+    """The communicator of the processes that `torchrun` started; `SINGLE_PROCESS` without torchrun."""
     if not under_torchrun() or int(os.environ["WORLD_SIZE"]) == 1:
         return SINGLE_PROCESS
     if not dist.is_initialized():
@@ -50,82 +50,88 @@ def torchrun_communicator(device: str) -> Communicator:
 
 
 def under_torchrun() -> bool:
-    """Whether `torchrun` started this process; a variable of its own that was left in a shell is not enough."""
-    wanted = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-    return dist.is_torchelastic_launched() and all(name in os.environ for name in wanted)
+    """Whether `torchrun` started this process. All its variables must be set, as one may be left over in a shell."""
+    variables = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    return dist.is_torchelastic_launched() and all(name in os.environ for name in variables)
 
 
-def local_processes(asked: int) -> int:
-    """How many ranks this machine is to have: as many as `torchrun` started, else as asked."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", asked)) if under_torchrun() else asked
+def local_processes(requested: int) -> int:
+    """The number of processes on this machine: that of `torchrun` if it started this one, else `requested`."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", requested)) if under_torchrun() else requested
 
 
 def local_rank() -> int:
-    """Which of this machine's ranks this is."""
+    """The index of this process among those of this machine."""
     return int(os.environ.get("LOCAL_RANK", 0))
 
 
 def run_in_processes(
     count: int, device: str, function: Callable[..., None], arguments: tuple[object, ...], forward_event: Callable[..., None]
 ) -> None:
-    """Runs `function(ranks, send, *arguments)` in `count` processes, and what they send through `hear`, until all have ended.
+    """Runs `function(communicator, send, *arguments)` in `count` processes and returns when all have ended.
 
-    A SIGINT or SIGTERM to this process reaches every rank as SIGTERM, once; at the second they are killed.
+    The first SIGINT or SIGTERM to this process is forwarded to every rank as SIGTERM; the second kills them.
 
     Args:
-        function: importable by name, as the processes start afresh.
+        count: number of processes.
         device: `cpu` or `cuda`.
+        function: must be importable by name, as the processes are spawned.
+        arguments: passed to `function` after `communicator` and `send`.
+        forward_event: called as `forward_event(event, *values)` for each `send(event, *values)` of a rank.
 
     Raises:
-        Stopped: a signal came, and the ranks have stopped.
-        InputError, Diverged, OSError: a rank raised it.
-        RankLost: a rank ended in any other way; the others are ended too.
+        Stopped: a signal was received, and the ranks have stopped.
+        InputError: a rank raised it.
+        Diverged: a rank raised it.
+        OSError: a rank raised it.
+        RankLost: a rank ended in any other way; the others are stopped too.
     """
-    ends = [mp.get_context("spawn").Pipe(duplex=False) for _ in range(count)]
+    pipes = [mp.get_context("spawn").Pipe(duplex=False) for _ in range(count)]
     raised: list[Exception] = []
-    readers: list[Any] = [reader for reader, _ in ends]
-    until, others, pids, codes = float("inf"), set(multiprocessing.active_children()), list[int](), list[int | None]()
-    with tempfile.TemporaryDirectory() as place, _passing_on(pids) as asked:
-        started = (count, device, Path(place) / "store", [writer for _, writer in ends], function, arguments)
+    readers: list[Any] = [reader for reader, _ in pipes]
+    deadline, children_before = float("inf"), set(multiprocessing.active_children())
+    pids, codes = list[int](), list[int | None]()
+    with tempfile.TemporaryDirectory() as directory, _forward_signals(pids) as received:
+        rank_arguments = (count, device, Path(directory) / "store", [writer for _, writer in pipes], function, arguments)
         try:
-            processes = start_processes(_rank, started, nprocs=count, join=False, start_method="spawn")
+            processes = start_processes(_run_rank, rank_arguments, nprocs=count, join=False, start_method="spawn")
             assert processes is not None
             pids += processes.pids()
-            for _, writer in ends:
+            for _, writer in pipes:
                 writer.close()
-            if asked:  # while they were being started
-                raise Stopped(asked[0])
+            if received:  # during the start
+                raise Stopped(received[0])
             while True:
-                wait(list(processes.sentinels), timeout=0 if readers else LOOK)
-                codes = [process.exitcode for process in processes.processes]  # before join ends the others
-                if processes.join(timeout=0, grace_period=GRACE):
+                wait(list(processes.sentinels), timeout=0 if readers else POLL_SECONDS)
+                codes = [process.exitcode for process in processes.processes]  # read before join terminates the others
+                if processes.join(timeout=0, grace_period=GRACE_SECONDS):
                     break
-                for reader in wait(readers, timeout=LOOK):
-                    _listen(reader, readers, raised, forward_event)  # type: ignore[arg-type]
+                for reader in wait(readers, timeout=POLL_SECONDS):
+                    _receive(reader, readers, raised, forward_event)  # type: ignore[arg-type]
                 if any(not isinstance(fault, Stopped) for fault in raised):
-                    until = min(until, time.monotonic() + GRACE)
-                if time.monotonic() > until:
+                    deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
+                if time.monotonic() > deadline:
                     break
         except (ProcessExitedException, ProcessRaisedException) as fault:
             for reader in list(readers):
                 while reader in readers and reader.poll():
-                    _listen(reader, readers, raised, forward_event)
-            if asked and isinstance(fault, ProcessExitedException) and fault.signal_name in ("SIGTERM", "SIGKILL"):
-                raised.append(Stopped(asked[0]))
-            elif all(isinstance(each, Stopped) for each in raised):
+                    _receive(reader, readers, raised, forward_event)
+            if received and isinstance(fault, ProcessExitedException) and fault.signal_name in ("SIGTERM", "SIGKILL"):
+                raised.append(Stopped(received[0]))
+            elif all(isinstance(exception, Stopped) for exception in raised):
                 raise RankLost(_describe_exit(fault, codes, processes.pids())) from fault
         finally:
-            for process in set(multiprocessing.active_children()) - others:
+            for process in set(multiprocessing.active_children()) - children_before:
                 process.kill()
                 process.join()
-    for each in raised:
-        if not isinstance(each, Stopped):
-            raise each
+    for exception in raised:
+        if not isinstance(exception, Stopped):
+            raise exception
     if raised:
-        raise Stopped(asked[0] if asked else raised[0].args[0])
+        raise Stopped(received[0] if received else raised[0].args[0])
 
 
-def _rank(
+def _run_rank(
     rank: int,
     count: int,
     device: str,
@@ -134,7 +140,7 @@ def _rank(
     function: Callable[..., None],
     arguments: tuple[object, ...],
 ) -> None:
-    """A process of `on_ranks`, from start to end."""
+    """The main function of each process of `run_in_processes`."""
     if not faulthandler.is_enabled():
         faulthandler.enable()
     parent, writer = os.getppid(), writers[rank]
@@ -142,19 +148,19 @@ def _rank(
         if other is not writer:
             other.close()
 
-    def interrupted(number: int, _: FrameType | None) -> None:
-        if os.getppid() != parent:  # torch sends SIGINT to the orphans of a process that was killed
+    def on_sigint(number: int, _: FrameType | None) -> None:
+        if os.getppid() != parent:  # torch sends SIGINT to the children of a killed process
             os._exit(128 + number)
 
-    signal.signal(signal.SIGINT, interrupted)  # Ctrl-C reaches every process of a terminal: the parent passes it on
+    signal.signal(signal.SIGINT, on_sigint)  # Ctrl-C reaches every process of a terminal: the parent forwards it
     if HANGUP:
-        signal.signal(HANGUP, signal.SIG_IGN)  # and so does the terminal's end
+        signal.signal(HANGUP, signal.SIG_IGN)  # and so does SIGHUP
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count))
     torch.set_num_threads(max(1, torch.get_num_threads() // count))
     if device == "cuda":
         torch.cuda.set_device(rank)
-    meeting = dist.FileStore(str(store), count)  # type: ignore[attr-defined]
-    dist.init_process_group(backend_of(device), store=meeting, rank=rank, world_size=count)
+    file_store = dist.FileStore(str(store), count)  # type: ignore[attr-defined]
+    dist.init_process_group(backend_of(device), store=file_store, rank=rank, world_size=count)
     try:
         function(ProcessGroup(), lambda what, *values: writer.send((what, *values)), *arguments)
     except (Stopped, InputError, Diverged, OSError) as fault:
@@ -164,10 +170,10 @@ def _rank(
     dist.destroy_process_group()
 
 
-def _listen(
+def _receive(
     reader: Connection, readers: list[Connection], raised: list[Exception], forward_event: Callable[..., None]
 ) -> None:
-    """Takes one message; a rank that has ended, or was killed within a message, is listened to no longer."""
+    """Receives one message. Removes the reader of a rank that has ended or was killed while it wrote."""
     try:
         what, *values = reader.recv()
     except (EOFError, OSError):
@@ -180,25 +186,25 @@ def _listen(
 
 
 @contextmanager
-def _passing_on(pids: list[int]) -> Iterator[list[int]]:
-    """Signals to stop reach the ranks; yields the list of those that came."""
-    asked: list[int] = []
+def _forward_signals(pids: list[int]) -> Iterator[list[int]]:
+    """Forwards stop signals to the ranks; yields the list of received signal numbers."""
+    received: list[int] = []
 
-    def pass_on(number: int, _: FrameType | None) -> None:
-        asked.append(number)
+    def forward(number: int, _: FrameType | None) -> None:
+        received.append(number)
         for pid in pids:
             try:
-                os.kill(pid, signal.SIGTERM if len(asked) == 1 else signal.SIGKILL)
+                os.kill(pid, signal.SIGTERM if len(received) == 1 else signal.SIGKILL)
             except ProcessLookupError:
                 continue
 
     numbers = [number for number in SIGNALS if number != HANGUP or signal.getsignal(number) != signal.SIG_IGN]
     try:
-        before = {number: signal.signal(number, pass_on) for number in numbers}
-    except ValueError:  # not the main thread: signals go elsewhere
+        before = {number: signal.signal(number, forward) for number in numbers}
+    except ValueError:  # not the main thread, which alone can set handlers
         before = {}
     try:
-        yield asked
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -207,14 +213,14 @@ def _passing_on(pids: list[int]) -> Iterator[list[int]]:
 def _describe_exit(
     fault: ProcessExitedException | ProcessRaisedException, codes: list[int | None], pids: list[int | None]
 ) -> str:
-    """Which rank ended, and how. If one died by a signal, others may fail because it is gone: the first one is the cause."""
+    """Which rank ended, and how. If a signal ended one, others may fail as a consequence: report the one with the signal."""
     if isinstance(fault, ProcessExitedException):
         codes = [fault.exit_code if rank == fault.error_index else code for rank, code in enumerate(codes)]
     for rank, code in enumerate(codes):
         if code is not None and code < 0:
             name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-            return f"rank {rank} (process {pids[rank]}) was ended by {name}.{WHY.get(name, '')} {GO_ON}"
+            return f"rank {rank} (process {pids[rank]}) was ended by {name}.{SIGNAL_HINTS.get(name, '')} {RESUME_HINT}"
     which = f"rank {fault.error_index} (process {fault.error_pid})"
     if isinstance(fault, ProcessExitedException):
-        return f"{which} ended with exit code {fault.exit_code}. {GO_ON}"
+        return f"{which} ended with exit code {fault.exit_code}. {RESUME_HINT}"
     return f"{which} failed:\n{fault}"

@@ -1,6 +1,6 @@
-"""What a run tells while it goes on."""
+"""Callbacks of a run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from connr.clustering.kmeans import Clusters
@@ -9,20 +9,21 @@ from connr.clustering.kmeans import Clusters
 class Epoch(NamedTuple):
     """One finished epoch.
 
-    epoch: how many are finished, 1-based. stage: `instance` or `group`.
-    loss, kept, gradient: means over its steps of the loss, the share of anchors kept, the norm of the gradient.
-    lr, target_momentum: at its last step. seconds: of training and k-means.
-    clusters, feature_std: from k-means after the epoch, None where none was due; see `training.clustering.Clustered`.
-    warnings: of `training.health`.
+    Attributes:
+        epoch: number of finished epochs, >= 1.
+        phase: name of the phase.
+        metrics: means over the steps: `loss`, `gradient` (the norm of the gradient) and those of the method.
+        lr: learning rate at the last step, before the factors of parameter roles.
+        seconds: duration, including the pass over all images.
+        clusters: of all images after the epoch; None if they were not computed.
+        feature_std: see `engine.whole_set.Clustering`; None if clusters were not computed.
+        warnings: of `engine.health`.
     """
 
     epoch: int
-    stage: str
-    loss: float
-    kept: float
-    gradient: float
+    phase: str
+    metrics: Mapping[str, float]
     lr: float
-    target_momentum: float
     seconds: float
     clusters: Clusters | None
     feature_std: float | None
@@ -30,26 +31,51 @@ class Epoch(NamedTuple):
 
 
 class Callback:
-    """Told what happens; does nothing by itself."""
+    """Base class of callbacks; every method does nothing by default."""
 
     def on_progress(self, done: int, of: int, waiting: str) -> None:
-        """Now and then while a frozen backbone goes through the images; `waiting`: what for, where it is not it that works."""
+        """Called regularly while a frozen backbone computes features.
 
-    def on_train_start(self, epochs: int, steps_per_epoch: int, first_epoch: int, first_group_epoch: int) -> None:
-        """Before the first step."""
+        Args:
+            done: images finished.
+            of: all images.
+            waiting: the reason why nothing is computed at the moment; empty otherwise.
+        """
+
+    def on_train_start(self, epochs: int, steps_per_epoch: int, first_epoch: int, phases: Sequence[tuple[str, int]]) -> None:
+        """Called before the first step.
+
+        Args:
+            epochs: number of epochs of the run.
+            steps_per_epoch: of the first epoch to train.
+            first_epoch: number of epochs that were finished before.
+            phases: name and first epoch of each.
+        """
 
     def on_time_estimate(self, seconds: float) -> None:
-        """Once, after the first steps: how long the steps that are left will take at their pace, k-means not counted."""
+        """Called once after the first steps.
+
+        Args:
+            seconds: estimated time of the remaining steps, without k-means.
+        """
 
     def on_step_end(self) -> None:
-        """After every step. Called without waiting for the device."""
+        """Called after every step, without synchronising with the device."""
 
     def on_epoch_end(self, record: dict[str, object]) -> None:
-        """After every epoch, with the line that goes into events.jsonl."""
+        """Called after every epoch.
+
+        Args:
+            record: the line of events.jsonl.
+        """
 
 
 class CallbackForwarder(Callback):
-    """Passes on what it hears: `send(what, *values)`, to other listeners or to another process."""
+    """Forwards every call as `send(method_name, *arguments)`, to other callbacks or to another process.
+
+    Args:
+        send: receives the name of the method and its arguments.
+    """
 
     def __init__(self, send: Callable[..., None]) -> None:
         self.send = send
@@ -57,8 +83,8 @@ class CallbackForwarder(Callback):
     def on_progress(self, done: int, of: int, waiting: str) -> None:
         self.send("on_progress", done, of, waiting)
 
-    def on_train_start(self, epochs: int, steps_per_epoch: int, first_epoch: int, first_group_epoch: int) -> None:
-        self.send("on_train_start", epochs, steps_per_epoch, first_epoch, first_group_epoch)
+    def on_train_start(self, epochs: int, steps_per_epoch: int, first_epoch: int, phases: Sequence[tuple[str, int]]) -> None:
+        self.send("on_train_start", epochs, steps_per_epoch, first_epoch, phases)
 
     def on_time_estimate(self, seconds: float) -> None:
         self.send("on_time_estimate", seconds)

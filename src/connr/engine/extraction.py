@@ -1,4 +1,4 @@
-"""The features that are clustered: L2-normalised projections of the plain images, by the target network."""
+"""Feature extraction."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,46 +8,43 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from connr.data.rows import Rows, parts
-from connr.frameworks.framework import on_sphere
 
 AT_A_TIME = 512
 
 
 def input_dtype(network: nn.Module) -> torch.dtype:
-    """float64 for a network whose first weights are in double precision, else float32."""
+    """float64 if the first parameter of the network is float64, else float32."""
     first = next(network.parameters(), None)
     return torch.float64 if first is not None and first.dtype == torch.float64 else torch.float32
 
 
 def extract(
-    representation: nn.Module,
+    network: nn.Module,
     images: Rows,
     normalise: Callable[[Tensor], Tensor],
     device: torch.device,
     share: slice = slice(None),
     at_a_time: int = AT_A_TIME,
 ) -> Float[Tensor, "n d"]:
-    """Features (n d) of un-augmented images, on `device`, in float64 where the network is, else in float32.
-
-    Writes nothing to the network.
+    """Features (n d) of images, on `device`, not normalised. Does not modify the network.
 
     Args:
-        representation: encoder and projector, on `device`, in evaluation mode: a finished model is, and a network that is
-            trained further is inside `evaluating`.
-        images: (n ...) anywhere; moved to the device a few hundred at a time.
-        normalise: some of the images -> what the network takes.
-        share: of the images, that features are wanted of.
-        at_a_time: images that the network is given together.
+        network: on `device`, in evaluation mode (see `evaluating`).
+        images: (n ...), on any device; moved to `device` in batches.
+        normalise: maps a batch of images to the input of the network.
+        device: of the network.
+        share: the images to extract features of.
+        at_a_time: batch size.
     """
-    dtype = input_dtype(representation)
+    dtype = input_dtype(network)
     with torch.no_grad():
-        rows = [representation(normalise(part.to(device)).to(dtype)) for part in parts(images, at_a_time, share)]
-    return on_sphere(torch.cat(rows))
+        rows = [network(normalise(part.to(device)).to(dtype)) for part in parts(images, at_a_time, share)]
+    return torch.cat(rows)
 
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; after it every module has its own mode again, those in evaluation mode before too."""
+    """Sets evaluation mode; on exit every module gets back the mode it had before."""
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:

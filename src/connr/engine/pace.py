@@ -1,4 +1,4 @@
-"""How long a run will take, told once, after its first steps."""
+"""An estimate of the duration of a run, made once after the first steps."""
 
 import time
 
@@ -6,11 +6,17 @@ import torch
 
 from connr.engine.callbacks import Callback
 
-STEPS_TO_ESTIMATE_FROM, SECONDS_TO_ESTIMATE_FROM = 5, 10.0  # whichever comes first
+STEPS_TO_ESTIMATE_FROM, SECONDS_TO_ESTIMATE_FROM = 5, 10.0  # the estimate is made when one of them is reached
 
 
 class Pace:
-    """Times a few steps after a warm-up one, and tells how long the steps that are left will take at their pace."""
+    """Times a few steps after a warm-up step and reports the estimated time of the remaining steps.
+
+    Args:
+        callback: its `on_step_end` and `on_time_estimate` are called.
+        left: number of steps to train.
+        device: of the method.
+    """
 
     def __init__(self, callback: Callback, left: int, device: torch.device) -> None:
         self.callback, self.left, self.device, self.done, self.began = callback, left, device, 0, 0.0

@@ -1,44 +1,45 @@
-"""The numbers of a run, as the loop takes them: what a recipe says, with the parts already made."""
+"""The settings of a run that the training loop needs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from connr import algorithm
-from connr.clustering.kmeans import Clusters
+import torch
+from torch import nn
+
+from connr.methods.method import Optimizer, View
 from connr.views import Views
 
 
 @dataclass(frozen=True)
-class Stage:
-    """What a stage plugs in. `sockets(epoch, clusters)` gives the neighbourhood and anchor filter of an epoch.
-
-    `memory`: how many keys of the batches before are searched for neighbours as well. `loss_scale` multiplies the loss.
-    """
-
-    name: str
-    sockets: Callable[[int, Clusters | None], algorithm.Sockets]
-    needs_clusters: bool
-    views: Views
-    lr_factors: dict[str, float]
-    memory: int = 0
-    loss_scale: float = 1.0
-
-
-@dataclass(frozen=True)
 class Plan:
-    """The numbers of a whole run; t0 is the first epoch of stage 2, momenta those of the target at start and end.
+    """The settings of a recipe, with its parts built, except for the method.
 
-    `clustered`: k-means is for the first so many rows; the others go to the nearest centroid. None for all.
+    Attributes:
+        epochs: of all phases together.
+        batch_size: global batch size of phases that do not set one.
+        optimizer: of phases that do not set one; its `lr` is for a batch of `reference_batch` images.
+        reference_batch: the learning rate is scaled by batch_size / reference_batch; None for no scaling.
+        warmup_epochs: of linear warm-up before the cosine.
+        cosine_reaches_zero: at the last step; see `connr.schedules.warmup_cosine`.
+        views: maps a `View` to the object that computes it.
+        depths: for a fine-tuned backbone, see `connr.engine.optimizers.optimizer_for`.
+        n_clusters: K of k-means.
+        restarts: of k-means.
+        max_iterations: of k-means.
+        reseed_empty: whether k-means reseeds empty clusters.
+        evaluate_every: epochs between two clusterings of all images for the log; 0 clusters only where it is needed.
+        seed: of all randomness.
+        clustered: the assigner is fitted on the first `clustered` images; None for all.
     """
 
     epochs: int
-    t0: int
-    stages: tuple[Stage, Stage]
     batch_size: int
-    base_lr: float
+    optimizer: Optimizer
+    reference_batch: int | None
     warmup_epochs: float
     cosine_reaches_zero: bool
-    momenta: tuple[float, float]
+    views: Callable[[View], Views]
+    depths: Callable[[nn.Module], list[tuple[float, list[nn.Parameter]]]] | None
     n_clusters: int
     restarts: int
     max_iterations: int
@@ -47,10 +48,6 @@ class Plan:
     seed: int
     clustered: int | None = None
 
-    def steps_per_epoch(self, n: int) -> int:
-        return n // self.batch_size
-
-    def clusters_due(self, finished: int) -> bool:
-        """Whether k-means runs after so many epochs: every epoch from t0 on, at the end, and when the log asks for it."""
-        logged = self.evaluate_every and finished % self.evaluate_every == 0
-        return bool(finished >= self.t0 or finished == self.epochs or logged)
+    def normalise(self, rows: torch.Tensor) -> torch.Tensor:
+        """Rows (b ...) of the data as the network takes them, without augmentation."""
+        return self.views(View("plain")).normalise(rows)

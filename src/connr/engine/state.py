@@ -1,28 +1,39 @@
-"""How far a run has come: with the weights, all that a checkpoint holds."""
+"""The training state: what a checkpoint holds besides the weights."""
 
 from dataclasses import dataclass, field
 
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from connr.clustering.assigners import Assigner
 from connr.clustering.kmeans import Clusters
-from connr.engine.update import Updated
-from connr.key_memory import KeyMemory
 
 
 @dataclass
 class State:
-    """Where to go on from; any position in training is (epoch, step), as all randomness is a function of it.
+    """The position in training, (epoch, step), which determines all randomness, and what was computed on the way.
 
     Attributes:
-        epoch: how many are finished.
-        step: how many steps of the next one are finished.
-        step_metrics: what each of those steps told, for the mean over the epoch.
-        seconds: that they took.
-        clusters: found after the last finished epoch, if they were due.
-        memory: the keys of those steps that the next one looks for neighbours among.
+        epoch: number of finished epochs.
+        step: number of finished steps of the next epoch.
+        step_metrics: the metrics of those steps by name, for the mean over the epoch.
+        seconds: duration of those steps.
+        clusters: of all images after the last finished epoch, if they were computed.
+        assigner: that computed the clusters.
+        neighbours: (n k), of all images, as last computed in this phase.
+        features: (n d), of all images, as last computed in this phase.
+        optimizer: of the current phase; None before training.
+        optimizer_tensors: the optimiser's state of a checkpoint, until the optimiser is created.
     """
 
     epoch: int = 0
     step: int = 0
-    step_metrics: list[Updated] = field(default_factory=list)
+    step_metrics: list[dict[str, Tensor]] = field(default_factory=list)
     seconds: float = 0.0
     clusters: Clusters | None = None
-    memory: KeyMemory = field(default_factory=KeyMemory)
+    assigner: Assigner | None = None
+    neighbours: Int[Tensor, "n k"] | None = None
+    features: Float[Tensor, "n d"] | None = None
+    optimizer: torch.optim.Optimizer | None = None
+    optimizer_tensors: dict[str, Tensor] = field(default_factory=dict)

@@ -1,79 +1,69 @@
-"""Lines 3-9 of Algorithm 1: two views of a batch -> one update of the networks.
+"""One training step: loss, gradients, update of the weights.
 
-Nothing here waits for the device: what a step tells stays a tensor until the end of the epoch.
+Nothing here synchronises with the device: metrics stay tensors until the end of the epoch.
 """
 
 from collections.abc import Callable
-from contextlib import nullcontext
-from functools import partial
-from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import get_total_norm
 
-from connr import algorithm
-from connr.distributed import SINGLE_PROCESS, Communicator
+from connr.distributed import Communicator
 from connr.engine.extraction import input_dtype
-from connr.frameworks import Framework
-from connr.key_memory import KeyMemory
+from connr.methods.method import Batch, Context, Method
 
 
-class Updated(NamedTuple):
-    """What a step tells, of the batch of all ranks: its loss, the share of anchors kept, the norm of the gradient."""
+def distributed(method: Method, communicator: Communicator, find_unused_parameters: bool) -> nn.Module:
+    """The method, wrapped in DDP if there are several processes, which averages gradients during the backward pass.
 
-    loss: Float[Tensor, ""]
-    kept: Float[Tensor, ""]
-    gradient: Float[Tensor, ""]
+    Args:
+        method: to wrap.
+        communicator: between the processes.
+        find_unused_parameters: see `torch.nn.parallel.DistributedDataParallel`.
+    """
+    if communicator.count == 1:
+        return method
+    # Batch norms are synchronised, or averaged at the end of an epoch: DDP must not broadcast buffers.
+    return DistributedDataParallel(method, broadcast_buffers=False, find_unused_parameters=find_unused_parameters)
 
 
 def update(
-    framework: Framework,
+    method: Method,
     optimizer: torch.optim.Optimizer,
-    views: tuple[Float[Tensor, "b ..."], Float[Tensor, "b ..."]],
-    indices: Int[Tensor, " b"],
-    sockets: algorithm.Sockets,
-    target_momentum: float,
+    batch: Batch,
+    context: Context,
+    progress: float,
     *,
-    communicator: Communicator = SINGLE_PROCESS,
-    batch_size: int | None = None,
-    autocast: algorithm.Autocast = nullcontext,
+    step: nn.Module | None = None,
     backward: Callable[[Tensor], None] = Tensor.backward,
-    memory: KeyMemory | None = None,
-    loss_scale: float = 1.0,
-) -> Updated:
-    """Loss, gradients, optimiser step, `framework.after_step`.
+) -> dict[str, Tensor]:
+    """Computes the loss and gradients of a batch, steps the optimiser and calls `Method.after_step`.
 
     Args:
-        views, indices: of this rank's share of the batch.
-        batch_size: of all ranks together; None where there is one.
-        loss_scale: the loss is multiplied by it before the backward pass; the loss that is reported is not.
-        others: as `algorithm.step`.
+        method: in training mode.
+        optimizer: of its parameters.
+        batch: the rows of this process; its views are converted to the precision of the weights.
+        context: of the step.
+        progress: share of all steps finished before this one, in [0, 1).
+        step: the method wrapped in DDP; None for the method itself.
+        backward: `Fabric.backward` for mixed precision.
+
+    Returns:
+        `loss`, `gradient` (the norm of the gradient) and the metrics of the step, averaged over the processes.
     """
-    dtype = input_dtype(framework)
-    views = views[0].to(dtype), views[1].to(dtype)
-    n = len(indices) if batch_size is None else batch_size
-    gather, first = partial(communicator.gather, total=n), communicator.share(n).start
-    found = algorithm.step(framework, views, indices, sockets, gather, first, autocast, memory)
+    dtype = input_dtype(method)  # views are drawn in single precision
+    batch = batch._replace(views={name: view.to(dtype) for name, view in batch.views.items()})
+    output = (step or method)(batch, context)
     optimizer.zero_grad()
-    backward(found.loss if loss_scale == 1 else found.loss * loss_scale)
+    backward(output.loss)
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    loss = sum_gradients(gradients, found.loss.detach(), communicator)
-    norm = get_total_norm(gradients)
+    metrics = {"loss": output.loss.detach(), **output.metrics}
+    if context.communicator.count > 1:
+        means = context.communicator.sum(torch.stack([metric.to(output.loss.dtype) for metric in metrics.values()]))
+        metrics = dict(zip(metrics, means / context.communicator.count, strict=True))
+    metrics["gradient"] = get_total_norm(gradients)
     optimizer.step()
-    framework.after_step(target_momentum)
-    return Updated(loss, found.kept, norm)
-
-
-def sum_gradients(gradients: list[Tensor], loss: Float[Tensor, ""], communicator: Communicator) -> Float[Tensor, ""]:
-    """The loss of all ranks; the gradients become theirs in place. A sum, as the ranks' losses sum to the batch's.
-
-    All travel in one message: it is the same on every rank to the bit, and so the weights stay.
-    """
-    if communicator.count == 1:
-        return loss
-    total = communicator.sum(torch.cat([*(gradient.flatten() for gradient in gradients), loss.view(1)]))
-    parts = total[:-1].split([gradient.numel() for gradient in gradients])
-    torch._foreach_copy_(gradients, [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)])
-    return total[-1]
+    method.after_step(progress)
+    return metrics

@@ -1,9 +1,9 @@
-"""A fitted model for elsewhere: a lean folder, one ONNX file, or a folder for the Hugging Face Hub."""
+"""Exports a fitted model: a small folder, an ONNX file, or a folder for the Hugging Face Hub."""
 
 from pathlib import Path
 
 from connr import runs
-from connr.data.sources import over_network
+from connr.data.sources import is_remote
 from connr.errors import InputError
 from connr.export.folder import save_for_hub, save_lean
 from connr.export.onnx import save_onnx
@@ -15,12 +15,12 @@ __all__ = ["FORMATS", "export"]
 
 
 def export(folder: RunFolder, to: str, out: Path) -> str:
-    """Writes a finished run's model to `out`, whole or not at all, and says what is there.
+    """Exports the model of a finished run atomically and returns a description of the result.
 
     Args:
         folder: of a finished run, or of `ConNR.save`.
         to: `safetensors` or `hub`, a folder; `onnx`, a file.
-        out: not there yet; a folder may be empty.
+        out: must not exist; a folder may be empty.
 
     Raises:
         InputError: no such format or run, `out` is taken, or an optional package is missing.
@@ -41,7 +41,7 @@ def export(folder: RunFolder, to: str, out: Path) -> str:
     r, model = runs.load_model(folder, "cpu")
     if to == "onnx":
         source = runs.read_config(folder).data
-        off = save_onnx(r, model, "" if over_network(source) else source, out)
+        off = save_onnx(r, model, "" if is_remote(source) else source, out)
         shape = f"images uint8 [n,{r.data.size},{r.data.size},{r.data.channels}]"
         shape = f"rows float32 [n,{r.data.features}]" if r.takes_features else shape
         return f"{out}: {shape} -> features, cluster, distance; differs from torch by {off:.0e} at most"

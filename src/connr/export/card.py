@@ -1,4 +1,4 @@
-"""The README.md of a model on the Hub: what it is, how it scored, how it is used."""
+"""The model card (README.md) for the Hub: description, scores and usage."""
 
 import html
 import re
@@ -57,7 +57,7 @@ features, cluster, distance = model(images)
 
 
 def model_card(r: Recipe, folder: RunFolder) -> str:
-    """Markdown with the Hub's metadata on top; scores where the images of the run had labels."""
+    """Markdown with the Hub's metadata, and with scores if the images of the run have labels."""
     recipe = r.to_yaml()
     return CARD.format(
         metadata=yaml.safe_dump(METADATA, sort_keys=False),

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from connr import pretrained
+from connr.clustering.assigners import Centroids
 from connr.errors import InputError
 from connr.export.deployed import Deployed
 from connr.networks import features_out
@@ -23,7 +24,7 @@ except ImportError as fault:
 
 
 class HubModel(Deployed, PyTorchModelHubMixin, library_name="connr"):
-    """A fitted model that `from_pretrained` brings back: uint8 images (n h w c) -> features, cluster, distance.
+    """A fitted model, loaded by `from_pretrained`: uint8 images (n h w c) -> features, cluster, distance.
 
     Args:
         recipe: as in config.json.
@@ -39,10 +40,11 @@ class HubModel(Deployed, PyTorchModelHubMixin, library_name="connr"):
     ) -> None:
         config = check_model_config({"recipe": recipe, "mean": mean, "std": std, "backbone": backbone}, "config.json")
         r = config.recipe
-        representation = pretrained.build_inference_network(r, config.backbone_config).float()
+        representation, assigner = pretrained.build_inference_network(r, config.backbone_config)
         shape = (r.data.features or 0,) if r.takes_features else (r.data.channels, r.data.size, r.data.size)
-        width = features_out(representation, *shape)
-        super().__init__(representation, torch.zeros(config.clusters, width), mean, std, r.takes_features)
+        if isinstance(assigner, Centroids):
+            assigner = Centroids(torch.zeros(config.clusters, features_out(representation.float(), *shape)))
+        super().__init__(representation.float(), assigner, mean, std, r.takes_features)
         self.eval()
 
     @classmethod

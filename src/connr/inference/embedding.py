@@ -1,4 +1,4 @@
-"""Pictures -> features of a pretrained backbone, in a file that `connr fit` and everybody else can read."""
+"""Extracts features of pictures with a pretrained backbone into a file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ ENDINGS = (".npz", ".npy", ".parquet")
 
 
 def check_out(out: Path, overwrite: bool) -> None:
-    """Refuses a file that may not be written, before any work.
+    """Checks before any work that a file can be written.
 
     Raises:
         InputError: its ending is not known, it is there, there is no folder for it, or it cannot be written; or pyarrow is
@@ -39,7 +39,7 @@ def check_out(out: Path, overwrite: bool) -> None:
 
 
 def recipe_for(model: str, settings: list[str]) -> Recipe:
-    """How the backbone wants its pictures."""
+    """A recipe with the input format of the backbone."""
     return pretrained.resolve_input(recipe.load("pretrained", [f"backbone.model={model}", *settings], clusters=2))
 
 
@@ -52,14 +52,14 @@ def embed(
     device: str = "auto",
     advance: Callable[[int, int], object],
 ) -> tuple[int, int, list[Skipped]]:
-    """Writes names, features (n f) in single precision, and labels if there are any; as an .npy, the features alone.
+    """Writes names, features (n f) in single precision, and labels if any; an .npy holds only the features.
 
     Args:
         r: from `recipe_for`.
-        advance: told of the images done, of all.
+        advance: called with the images done and all images.
 
     Returns:
-        n, f and the files that could not be read, which are listed beside `out`.
+        n, f and the files that could not be read, which are listed next to `out`.
 
     Raises:
         InputError: there is no such DATA or backbone.

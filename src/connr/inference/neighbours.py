@@ -1,4 +1,4 @@
-"""The neighbours of one picture among all images of a run: contextual ones (Eqs. 3-7, over the whole set), and by cosine."""
+"""The neighbours of one picture among all images of a run: contextual (Eqs. 3-7, over the whole set) and by cosine."""
 
 from difflib import get_close_matches
 from io import BytesIO
@@ -13,10 +13,9 @@ from connr import runs
 from connr.data.folder import read_picture
 from connr.data.rows import Rows as Pixels
 from connr.errors import InputError
-from connr.model import Model, place
 from connr.recipe import Recipe
 from connr.report.near import each_way, purities
-from connr.report.reading import Rows, images_of, read
+from connr.report.reading import AssignmentTable, images_of, read
 from connr.report.sheet import gap_between, mosaic
 from connr.run_folder import RunFolder
 
@@ -24,16 +23,17 @@ COLUMNS = ("neighbourhood", "rank", "path", "similarity", "cluster", "label")
 
 
 class Neighbours(NamedTuple):
-    """What lies near one picture.
+    """The neighbours of one picture.
 
     Attributes:
         name: of the picture.
-        cluster: that it is in, or would be assigned to.
+        cluster: of the picture.
         ways: for each of `report.near.WAYS` the indices of its neighbours among the run's images, the nearest first.
         similarities: for each the cosines, in that order.
         purity: for each the purity over the whole set, where the run has labels.
-        rows: what the run says of its images.
-        picture: its pixels. images: those of the run.
+        rows: the assignments of the run.
+        picture: pixels (c h w).
+        images: of the run.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Neighbours(NamedTuple):
     ways: dict[str, Int[Tensor, " k"]]
     similarities: dict[str, Float[Tensor, " k"]]
     purity: dict[str, float]
-    rows: Rows
+    rows: AssignmentTable
     picture: UInt8[Tensor, "c h w"]
     images: Pixels
 
@@ -57,11 +57,11 @@ class Neighbours(NamedTuple):
 
 
 def neighbours(folder: RunFolder, picture: str, count: int = 10, data: str | None = None, device: str = "auto") -> Neighbours:
-    """The `count` neighbours of a picture in both ways.
+    """The `count` neighbours of a picture by contextual similarity and by cosine.
 
     Args:
         folder: a finished run.
-        picture: a name in assignments.csv, or a picture the run has never seen, which is looked at among the others.
+        picture: a name in assignments.csv, or the path of a new picture.
         count: neighbours besides the picture itself.
         data: the images of the run, if they moved.
         device: to compute features on.
@@ -95,7 +95,7 @@ def neighbours(folder: RunFolder, picture: str, count: int = 10, data: str | Non
     own = {way: indices[at, 1:] for way, indices in found.items()}
     return Neighbours(
         picture,
-        int(account.rows.assigned.clusters[at]) if seen else _cluster(model, features[at:]),
+        int(account.rows.assigned.clusters[at] if seen else model.assign(shown.unsqueeze(0)).clusters[0]),
         own,
         {way: cosines.cpu()[indices] for way, indices in own.items()},
         purities(labels, found),
@@ -127,10 +127,6 @@ def sheet(found: Neighbours) -> bytes:
     png = BytesIO()
     figure.savefig(png, format="png", bbox_inches="tight", pad_inches=0.1)
     return png.getvalue()
-
-
-def _cluster(model: Model, features: Float[Tensor, "1 d"]) -> int:
-    return int(place(features, model.centroids).clusters[0])
 
 
 def _read(picture: str, r: Recipe) -> UInt8[Tensor, "c h w"]:

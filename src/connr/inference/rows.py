@@ -1,42 +1,43 @@
-"""A fitted model on images it has never seen: a chunk at a time, or against their labels."""
+"""Predictions of a fitted model for new images, in chunks, and their scores against labels."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from connr import metrics, runs
+from connr.clustering.assigners import Assigned
 from connr.data import Skipped, open_for
 from connr.data.stream import stream_for
 from connr.engine.extraction import AT_A_TIME
 from connr.errors import InputError
-from connr.model import Assigned, Model
+from connr.model import Model
 from connr.recipe import Recipe
 from connr.run_folder import RunFolder
 
 
-class Rows(NamedTuple):
-    """Some images in a row: their names, where they went, and the files before or among them that were left out."""
+class PredictionChunk(NamedTuple):
+    """Predictions for consecutive images: names, assignments, and the skipped files before or between them."""
 
     names: list[str]
     assigned: Assigned
     skipped: list[Skipped]
 
 
-def assign(r: Recipe, model: Model, data: str | Path | Iterable[str]) -> tuple[Iterator[Rows], int | None]:
-    """Rows in the order of DATA, and how many files or images there are to go through, None if that is not known yet.
+def assign(r: Recipe, model: Model, data: str | Path | Iterable[str]) -> tuple[Iterator[PredictionChunk], int | None]:
+    """Predictions in the order of DATA, and the number of files or images; None if it is not known in advance.
 
     Chunks are as large as those that the fit used, so that the images it was fitted on get its very answers.
 
     Args:
         r, model: from `run.load_model`.
-        data: one picture, a folder, an `.npz`, `digits`, or an iterable of paths; a file of features if they were fitted.
+        data: one picture, a folder, an `.npz`, `digits`, or an iterable of paths; a file of features for a model of features.
 
     Raises:
         InputError: there is no such DATA. While it is read: a single picture cannot be read, or none of many can.
     """
     stream = stream_for(r, data, AT_A_TIME)
 
-    rows = (Rows(chunk.names, model.assign(chunk.images), chunk.skipped) for chunk in stream.chunks)
+    rows = (PredictionChunk(chunk.names, model.assign(chunk.images), chunk.skipped) for chunk in stream.chunks)
     return rows, stream.total
 
 

@@ -1,4 +1,4 @@
-"""Predictions as a table: CSV to a stream or file, Parquet to a file. Files appear whole or not at all."""
+"""Writes predictions as CSV to a stream or file, or as Parquet to a file. Files are written atomically."""
 
 import csv
 import io
@@ -10,10 +10,10 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from connr.clustering.assigners import Assigned
 from connr.data import Skipped
 from connr.errors import InputError
-from connr.inference.rows import Rows
-from connr.model import Assigned
+from connr.inference.rows import PredictionChunk
 from connr.run_folder import check_writable, replacing
 from connr.schema import write_skipped
 
@@ -23,14 +23,14 @@ ROWS_PER_GROUP = 65536  # of a Parquet file
 
 @runtime_checkable
 class Writable(Protocol):
-    """What takes bytes: a file, or standard output's buffer."""
+    """A binary stream: a file, or the buffer of standard output."""
 
     def write(self, content: bytes, /) -> int: ...
     def flush(self) -> None: ...
 
 
 class Table(ABC):
-    """Takes rows until it is closed."""
+    """A writer of rows."""
 
     @abstractmethod
     def add(self, names: list[str], assigned: Assigned) -> None:
@@ -38,18 +38,18 @@ class Table(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """What is still held is written."""
+        """Writes buffered rows."""
 
 
 class CsvTable(Table):
-    """One line an image, ended by a line feed; numbers with six decimals. The header comes with the first row."""
+    """One line per image, ended by a line feed; numbers have six decimals. The header is written with the first row."""
 
     def __init__(self, file: Writable) -> None:
         self.file, self.begun = file, False
 
     def add(self, names: list[str], assigned: Assigned) -> None:
         text = io.StringIO(newline="")
-        odd = any("\r" in name for name in names)  # which the writer leaves bare where lines end in \n alone
+        odd = any("\r" in name for name in names)  # csv does not quote it if lines end in \n
         writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL)
         if not self.begun:
             writer.writerow(COLUMNS)
@@ -65,7 +65,7 @@ class CsvTable(Table):
 
 
 class ParquetTable(Table):
-    """string, int32, float32, float32, int32. Bytes of names that are not UTF-8, which Parquet asks for, read \\xNN."""
+    """string, int32, float32, float32, int32. Bytes of names that are not UTF-8, which Parquet requires, become \\xNN."""
 
     def __init__(self, path: Path) -> None:
         arrow, parquet = _pyarrow()
@@ -92,8 +92,8 @@ class ParquetTable(Table):
             self.held.clear()
 
 
-def write(rows: Iterable[Rows], table: Table, advance: Callable[[int], None]) -> tuple[int, list[Skipped]]:
-    """Every row into the table; how many there were, and what was left out. `advance` is told of files gone through."""
+def write(rows: Iterable[PredictionChunk], table: Table, advance: Callable[[int], None]) -> tuple[int, list[Skipped]]:
+    """Writes all rows; returns their number and the skipped files. Calls `advance` with the number of files processed."""
     written, skipped = 0, list[Skipped]()
     for names, assigned, left_out in rows:
         if names:
@@ -104,8 +104,8 @@ def write(rows: Iterable[Rows], table: Table, advance: Callable[[int], None]) ->
     return written, skipped
 
 
-def write_file(rows: Iterable[Rows], path: Path, advance: Callable[[int], None]) -> tuple[int, list[Skipped]]:
-    """As `write`, into a .csv or .parquet file, with the list of what was left out beside it."""
+def write_file(rows: Iterable[PredictionChunk], path: Path, advance: Callable[[int], None]) -> tuple[int, list[Skipped]]:
+    """Like `write`, to a .csv or .parquet file, and writes a list of the skipped files next to it."""
     with table_at(path) as table:
         written, skipped = write(rows, table, advance)
     baselines = skipped_beside(path)
@@ -117,17 +117,17 @@ def write_file(rows: Iterable[Rows], path: Path, advance: Callable[[int], None])
 
 
 def _columns(assigned: Assigned) -> tuple[Tensor, ...]:
-    assert assigned.runners_up is not None  # a model gives it
+    assert assigned.runners_up is not None  # set by `Model.assign`
     return assigned.clusters, assigned.distances, assigned.confidences, assigned.runners_up
 
 
 def skipped_beside(path: Path) -> Path:
-    """The list of what could not be read: new.csv -> new.skipped.csv."""
+    """The path of the list of skipped files: new.csv -> new.skipped.csv."""
     return path.with_name(f"{path.stem}.skipped.csv")
 
 
 def check_place(path: Path, overwrite: bool) -> None:
-    """Refuses a file that may not be written, before any work.
+    """Checks before any work that a file can be written.
 
     Raises:
         InputError: its ending is not known, pyarrow is missing, it is a folder, or it is there and `overwrite` is False.
@@ -148,7 +148,7 @@ def check_place(path: Path, overwrite: bool) -> None:
 
 @contextmanager
 def table_at(path: Path) -> Iterator[Table]:
-    """A table that becomes the file `path` when the block ends without an error, and nothing otherwise."""
+    """A table that is written to `path` if the block ends without an error."""
     with replacing(path) as draft:
         if path.suffix.lower() == ".parquet":
             table = ParquetTable(draft)

@@ -1,4 +1,6 @@
-"""ConNR inside other people's training: `two_stages` in any loop, `lightly`, `lightning`, `solo`.
+"""ConNR in other training loops: `two_stages` in any loop, `lightly`, `lightning`, `solo`.
 
 None of those packages is imported before the module of its name is.
 """
+
+__all__: list[str] = []

@@ -10,11 +10,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from connr.algorithm import group_loss, off_boundary
+from connr.clustering.anchors import off_boundary
 from connr.clustering.kmeans import Clusters, kmeans
 from connr.errors import InputError
-from connr.frameworks.byol import negative_cosine
-from connr.frameworks.framework import on_sphere
+from connr.losses import group_mean, negative_cosine, normalize_rows
 from connr.neighbours import contextual, itself
 from connr.randomness import stream
 from connr.schedules import linear_fraction
@@ -81,7 +80,7 @@ class TwoStageLoss(nn.Module):
         self.epoch, self.clusters = epoch, None
         if epoch < self.start:
             return
-        rows = on_sphere(features().detach())
+        rows = normalize_rows(features().detach())
         if len(rows) < self.n_clusters:
             raise InputError(f"n_clusters={self.n_clusters} is more than the {len(rows)} images.")
         generator = stream(self.seed, "kmeans", epoch)
@@ -100,13 +99,13 @@ class TwoStageLoss(nn.Module):
         Raises:
             InputError: an epoch of stage 2 was not begun, or a batch is smaller than k, k1 or k2.
         """
-        keys = on_sphere(keys.detach())
+        keys = normalize_rows(keys.detach())
         with torch.no_grad():
-            neighbours, kept = self._sockets(keys, indices.to(keys.device))
+            neighbours, kept = self._neighbours_and_anchors(keys, indices.to(keys.device))
         self.kept = float(kept.float().mean())
-        return self.scale * group_loss(negative_cosine(queries, keys[neighbours]), kept)
+        return self.scale * group_mean(negative_cosine(queries, keys[neighbours]), kept)
 
-    def _sockets(self, keys: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+    def _neighbours_and_anchors(self, keys: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
         if self.clusters is None:
             return itself(keys), torch.ones(len(keys), dtype=torch.bool, device=keys.device)
         centroids, assignments, _ = self.clusters

@@ -10,7 +10,7 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from connr.losses.precision import check_rows, check_temperature, clamped_log, upcast
@@ -31,7 +31,11 @@ def cluster_embeddings(assignments: Float[Tensor, "b K"], embeddings: Float[Tens
 
 
 def cluster_contrast(
-    first: Float[Tensor, "K d"], second: Float[Tensor, "K d"], queue: Float[Tensor, "m d"], temperature: float
+    first: Float[Tensor, "K d"],
+    second: Float[Tensor, "K d"],
+    queue: Float[Tensor, "m d"],
+    temperature: float,
+    ignored: Bool[Tensor, "K m"] | None = None,
 ) -> Float[Tensor, ""]:
     """Each cluster of one view against all clusters of the other view and a queue.
 
@@ -40,6 +44,7 @@ def cluster_contrast(
         second: (K d), r' of the other view; row k is the positive of row k.
         queue: (m d), u, clusters of past batches, rows of L2 norm 1, which are not normalised again; m may be 0.
         temperature: tau > 0.
+        ignored: (K m), True where a row of the queue is no negative, as the same cluster of an earlier batch. None: all are.
 
     Returns:
         scalar >= 0.
@@ -51,6 +56,10 @@ def cluster_contrast(
     check_temperature(temperature)
     rows = normalize_rows(first)
     logits = rows @ torch.cat([normalize_rows(second), queue.to(rows.dtype)]).T / temperature
+    if ignored is not None:
+        logits = logits.masked_fill(
+            torch.cat([torch.zeros_like(logits[:, : len(first)], dtype=torch.bool), ignored], 1), -torch.inf
+        )
     return F.cross_entropy(logits, torch.arange(len(first), device=logits.device))
 
 

@@ -41,7 +41,7 @@ def balanced_cross_entropy(
         ValueError: b = 0.
     """
     check_rows("logits", logits)
-    member = F.one_hot(torch.where(kept, labels, 0).long(), logits.shape[1]) * kept[:, None]
+    member = (labels[:, None] == torch.arange(logits.shape[1], device=labels.device)) & kept[:, None]
     sizes = member.sum(dim=0)
     per_class = -(F.log_softmax(upcast(logits), dim=1) * member).sum(dim=0) / sizes.clamp(min=1)
     return per_class.sum() / (sizes > 0).sum().clamp(min=1)

@@ -1,4 +1,4 @@
-"""Socket *neighbourhood*: features (b d) -> indices (b k) of the images whose other views an image should agree with."""
+"""Neighbourhoods: features (b d) -> indices (b k) of the images whose other views an image should agree with."""
 
 from connr.neighbours.contextual import contextual
 from connr.neighbours.itself import itself

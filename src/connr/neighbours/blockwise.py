@@ -16,7 +16,7 @@ from connr.neighbours.nearest import largest, round_
 
 BLOCK = 4096  # rows and columns of S at a time
 GROUP = 64  # columns of which one maximum is taken
-CROWDED = 2  # where one in so many groups may hold a neighbour, the whole block is ranked
+CROWDED = 2  # if 1 in CROWDED groups may hold a neighbour, the whole block is ranked
 
 
 class Nearest(NamedTuple):
@@ -49,7 +49,7 @@ def nearest_blockwise(features: Float[Tensor, "n d"], m: int) -> Nearest:
 
 def _nearest_of_different(features: Float[Tensor, "n d"], m: int) -> Nearest:
     """`nearest_blockwise` of rows that differ."""
-    n, found = len(features), Found(features, m - 1)
+    n, found = len(features), BestColumns(features, m - 1)
     memory = features.new_empty(min(BLOCK, -(-n // GROUP) * GROUP) ** 2)  # once: fresh pages cost more than the products
     for top in range(0, n, BLOCK) if m > 1 else ():
         rows = slice(top, min(top + BLOCK, n))
@@ -68,7 +68,7 @@ def _nearest_of_different(features: Float[Tensor, "n d"], m: int) -> Nearest:
     return Nearest(torch.cat([anchors, found.indices], dim=1), torch.cat([itself, found.similarities], dim=1))
 
 
-class Found:
+class BestColumns:
     """The best q columns of each row so far. Columns come in the order of their index, so that of equals the first stays."""
 
     def __init__(self, features: Float[Tensor, "n d"], q: int) -> None:

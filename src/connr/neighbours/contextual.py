@@ -7,17 +7,38 @@ N^a(i, k) = the k nearest of i by H H^T; those unrelated, with a score of 0, by 
 """
 
 from collections.abc import Callable
+from functools import partial
+from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from connr.neighbours.blockwise import Nearest, nearest_blockwise
 from connr.neighbours.nearest import check_sizes, cosines_at_zero, digits, largest, round_, similarities
+from connr.neighbours.neighbourhood import Neighbourhood, NeighbourhoodConfig
 from connr.neighbours.sparse import refine
+from connr.recipe.section import Count, Layers, NonNegative
+from connr.registry import NEIGHBOURHOODS
 
-DENSE_TO = 8192  # images; a matrix of so many squared takes 268 MB, and six of them are needed
-WORTH_IT = 10  # a sparse product is no gain until rows are so many times longer than their entries are many (2 cores, AVX-512)
+DENSE_TO = 8192  # images; six matrices of DENSE_TO x DENSE_TO, 268 MB each, are needed
+WORTH_IT = 10  # sparse products are faster from this ratio of row length to entries per row on (2 cores, AVX-512)
+
+
+@NEIGHBOURHOODS.register("contextual")
+class ContextualConfig(NeighbourhoodConfig):
+    """Eqs. 3-7; the numbers are those of `contextual`."""
+
+    name: Literal["contextual"] = "contextual"
+    k: Count = 10
+    k1: Count = 10
+    k2: Count = 2
+    alpha: NonNegative = 2.0
+    layers: Layers = 2
+
+    def build(self) -> Neighbourhood:
+        return partial(contextual, **self.model_dump(exclude={"name"}))
 
 
 def contextual(
@@ -57,7 +78,7 @@ def contextual(
         sparse = features.device.type == "cpu" and (len(features) > DENSE_TO or len(features) > WORTH_IT * entries)
     if sparse:
         return refine(*search(features, max(k, k1, k2)), features, k, k1, k2, alpha, layers, digits(features.dtype))
-    # A batch is small: what is written anew costs more than what is computed, so matrices are overwritten.
+    # A batch is small: allocating memory costs more than computing, so matrices are overwritten.
     features = features.detach()
     similarity = similarities(features)
     by_similarity = largest(similarity.fill_diagonal_(torch.inf), max(k1, k2))
@@ -71,7 +92,7 @@ def contextual(
     found = largest(scores, k)
     # With k <= k1 and weights that are not negative all k scores are above 0, and a GPU need not be waited for.
     if k > k1 or alpha % 2 == 1 or features.device.type == "cpu":
-        short = (scores.gather(1, found[:, -1:]) <= 0).squeeze(1).nonzero().squeeze(1)
+        short = torch.from_numpy(np.flatnonzero(scores.gather(1, found[:, -1:]).cpu().numpy() <= 0)).to(found.device)
         if len(short):
             found[short] = largest(cosines_at_zero(scores[short], short, features), k)
     return found

@@ -48,7 +48,7 @@ def expanded(
         scores.append(score.values[:, :m])
     found, score = torch.cat(lists)[group], torch.cat(scores)[group]
     itself = found == torch.arange(n, device=device).unsqueeze(1)
-    itself[~itself.any(dim=1), -1] = True  # the last one makes room for the row itself
+    itself[~itself.any(dim=1), -1] = True  # the last one is replaced by the row itself
     anchors = torch.arange(n, device=device).unsqueeze(1)
     return (
         torch.cat([anchors, found[~itself].view(n, m - 1)], dim=1),

@@ -1,8 +1,23 @@
 """N(i) = {i}: with it the group loss (Eq. 8) is the instance loss (Eq. 1)."""
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from connr.neighbours.neighbourhood import Neighbourhood, NeighbourhoodConfig
+from connr.registry import NEIGHBOURHOODS
+
+
+@NEIGHBOURHOODS.register("itself")
+class ItselfConfig(NeighbourhoodConfig):
+    """N(i) = {i}, Eq. 1."""
+
+    name: Literal["itself"] = "itself"
+
+    def build(self) -> Neighbourhood:
+        return itself
 
 
 def itself(features: Float[Tensor, "b d"]) -> Int[Tensor, "b 1"]:

@@ -19,7 +19,7 @@ def digits(dtype: torch.dtype) -> int:
 
 
 def round_(similarities: Tensor) -> Tensor:
-    """In place, to `digits`, for values between -2 and 2: beside 12 a float32 has 20 binary digits after the point left."""
+    """In place, to `digits`, for values between -2 and 2: adding 12 leaves a float32 20 binary digits after the point."""
     if similarities.dtype not in (torch.float32, torch.float64):
         return similarities  # half precision has fewer
     shift = 1.5 * 2 ** ((52 if similarities.dtype == torch.float64 else 23) - digits(similarities.dtype))
@@ -30,9 +30,9 @@ def similarities(features: Float[Tensor, "b d"]) -> Float[Tensor, "b b"]:
     """<f_i, f_j>, rounded, and the same for rows with the same numbers."""
     found = round_(features @ features.T)
     first = first_of_equals(features)
-    if features.device.type == "cpu" and bool((first == torch.arange(len(first))).all()):
+    if first.device.type == "cpu" and np.array_equal(first.numpy(), np.arange(len(first))):  # a GPU is not waited for
         return found
-    return found[first][:, first]  # a GPU is not waited for
+    return found[first][:, first]
 
 
 def nearest(similarity: Float[Tensor, "b b"], k: int) -> Int[Tensor, "b k"]:

@@ -91,7 +91,7 @@ class Unrelated:
 
 
 def ranked(nodes: sp.csr_array, k: int, names: NDArray[np.int64], digits: int, unrelated: Unrelated) -> NDArray[np.int64]:
-    """The k largest of each row of H H^T (Eq. 7), rounded; columns are told by `names`, and ties go by them."""
+    """The k largest of each row of H H^T (Eq. 7), rounded; `names` identify the columns and break ties."""
     across = nodes.T.tocsr()
     multiplied = np.add.reduceat(np.diff(across.indptr)[nodes.indices], nodes.indptr[:-1], dtype=np.int64)
     products = np.concatenate([[0], np.cumsum(multiplied)])

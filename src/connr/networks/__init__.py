@@ -1,4 +1,4 @@
-"""Encoders: images (b c h w) or rows (b d) -> features (b f); trained from scratch, or brought along by name."""
+"""Encoders: images (b c h w) or rows (b d) -> features (b f), from scratch or pretrained."""
 
 from connr.networks.backbone import Backbone, Input, Standardise, features_out
 from connr.networks.by_name import expects, open_backbone, own, prefer_if_cached

@@ -1,4 +1,4 @@
-"""What a backbone is to the rest: a network, how it wants its images, and how to make the same network again."""
+"""`Backbone`: a pretrained network, its input format, and a config to rebuild it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +11,13 @@ from connr.errors import InputError
 
 @dataclass(frozen=True)
 class Input:
-    """How a network wants its images: size x size pixels, of so many channels, resized by `interpolation`, standardised.
+    """The input format of a network.
 
     Attributes:
-        mean, std: per channel, in [0, 1] units; None where the data's own are to be taken.
+        size: side of the images in pixels.
+        channels: 1 (grey) or 3 (RGB).
+        mean: per channel, for pixels in [0, 1]; None for the mean of the data.
+        std: per channel; None for the standard deviation of the data.
         interpolation: `bilinear` or `bicubic`.
     """
 
@@ -31,9 +34,9 @@ class Backbone:
 
     Attributes:
         network: images (b c h w), standardised, to features (b f).
-        input: how it wants them.
-        made: plain values from which `remade` makes the same network without weights, also where their file is gone.
-        source: the file or place of the weights, in words.
+        input: format of the images.
+        backbone_config: plain values from which `rebuild` builds the network without weights.
+        source: description of the origin of the weights.
     """
 
     network: nn.Module
@@ -43,7 +46,7 @@ class Backbone:
 
 
 class Standardise(nn.Module):
-    """Features (b f) -> (features - mean) / std, in half precision first, as a cache of them holds them.
+    """Features (b f) -> (features - mean) / std, rounded to half precision first, as in the cache of features.
 
     The result has the dtype of the buffers `mean` and `std`.
     """
@@ -61,10 +64,10 @@ class Standardise(nn.Module):
 
 
 def features_out(encoder: nn.Module, *shape: int) -> int:
-    """f, found by one image (c h w), or row (d), of zeros; the encoder's buffers are left as they were.
+    """The number of features f, found with one image (c h w) or row (d) of zeros. Does not modify the encoder.
 
     Raises:
-        InputError: it does not take them, or does not give one row of features for each.
+        InputError: the encoder does not accept this shape, or does not return (1, f).
     """
     modes = {module: module.training for module in encoder.modules()}
     try:

@@ -13,39 +13,37 @@ from connr.errors import InputError
 from connr.networks import former, hub, timm, torchvision
 from connr.networks.backbone import Backbone, Input
 from connr.networks.pointwise import without_strided_pointwise
-from connr.networks.rebuild import Build
 
 KINDS = ("torchvision", "timm", "hub", "run")
 
 
 def expects(model: str) -> Input:
-    """How the network wants its images, by its own configuration.
+    """The input format of a network, from its configuration.
 
     Raises:
         InputError: there is no such network.
     """
-    kind, name = _parted(model)
+    kind, name = _split_name(model)
     found: Input = _KIND[kind].input_of(name)
     return found
 
 
-def open_backbone(model: str, weights: str | None, size: int, build: Build) -> Backbone:
+def open_backbone(model: str, weights: str | None, size: int) -> Backbone:
     """The network and its weights, in evaluation mode.
 
     Args:
         model: its name.
-        weights: a file; `random`; None for the network's own.
-        size: of the images that it will be given, for networks that are made for one size.
-        build: makes a network of connr's own.
+        weights: a file; `random`; None for the pretrained ones.
+        size: of the images in pixels, for networks with a fixed input size.
 
     Raises:
-        InputError: there is no such network, or its weights cannot be had, are others', or hold code.
+        InputError: there is no such network, or its weights are not available, do not fit, or contain code.
     """
-    kind, name = _parted(model)
+    kind, name = _split_name(model)
     if kind == "torchvision":
         found = torchvision.open_network(name, weights)
     elif kind == "run":
-        found = former.open_network(name, weights, build)
+        found = former.open_network(name, weights)
     elif kind == "timm":
         found = timm.open_network(name, weights, size)
     else:
@@ -55,7 +53,13 @@ def open_backbone(model: str, weights: str | None, size: int, build: Build) -> B
 
 
 def own(module: nn.Module, size: int, channels: int) -> Backbone:
-    """A copy of a module of the user's own, its input standardised by its attributes `mean` and `std` per channel, if any."""
+    """A backbone from a copy of a user's module.
+
+    Args:
+        module: images (b c h w) to features (b f); attributes `mean` and `std` per channel, if any, standardise the images.
+        size: of the images in pixels.
+        channels: 1 or 3.
+    """
     mean, std = (
         [float(x) for x in found] if (found := getattr(module, name, None)) is not None else None for name in ("mean", "std")
     )
@@ -67,8 +71,8 @@ def own(module: nn.Module, size: int, channels: int) -> Backbone:
 
 
 def prefer_if_cached(model: str) -> Path | None:
-    """Where its weights are on this machine, None where they are not, or where its package is not installed."""
-    kind, name = _parted(model)
+    """The file of its weights on this machine; None if there is none, or if its package is not installed."""
+    kind, name = _split_name(model)
     try:
         found: Path | None = _KIND[kind].prefer_if_cached(name)
     except InputError:
@@ -76,7 +80,7 @@ def prefer_if_cached(model: str) -> Path | None:
     return found
 
 
-def _parted(model: str) -> tuple[str, str]:
+def _split_name(model: str) -> tuple[str, str]:
     kind, colon, name = model.partition(":")
     if kind == "hub" and name and Path(name).is_dir() and hub.is_connr(name):
         return "run", name

@@ -1,4 +1,4 @@
-"""A network's parameters from its first layer to its last, so that each depth can have a learning rate of its own."""
+"""Parameters of a network by depth, for layer-wise learning rates."""
 
 import re
 
@@ -8,7 +8,7 @@ BLOCK = re.compile(r"^(?:[^.\d]*\.)*?[^.]*\d[^.]*")  # the name up to its first 
 
 
 def parameters_by_depth(network: nn.Module, first: float) -> list[tuple[float, list[nn.Parameter]]]:
-    """Groups of trained parameters with a factor each: `first` for the first block, rising by equal ratios to 1 for the last.
+    """Groups of trained parameters with learning rate factors: `first` for the first block, geometrically rising to 1.
 
     A block is what shares a name up to its first number, as `layer1` or `blocks.3`; where there is none, a module.
     """

@@ -1,14 +1,14 @@
-"""`run:FOLDER`, and `hub:` of a model of connr's own: the backbone of a former run, or of what `connr export` made of it."""
+"""`run:FOLDER`, and `hub:` for models of connr: the backbone of a finished run or of an exported model."""
 
 from pathlib import Path
 
 from connr.errors import InputError
 from connr.networks.backbone import Backbone, Input
-from connr.networks.rebuild import Build, rebuild
+from connr.networks.rebuild import rebuild
 from connr.networks.weights import load_weights, read_weights
 from connr.schema import ModelConfig, read_model_config
 
-ENCODER = "representation.0."  # of model.safetensors; what follows it are heads
+ENCODER = "representation.0."  # prefix in model.safetensors; the other modules are heads
 
 
 def input_of(folder: str) -> Input:
@@ -22,11 +22,11 @@ def input_of(folder: str) -> Input:
     return Input(data.size, data.channels, config.mean, config.std, data.interpolation)
 
 
-def open_network(folder: str, weights: str | None, build: Build) -> Backbone:
-    """The encoder that the run trained; without its heads, which know its clusters.
+def open_network(folder: str, weights: str | None) -> Backbone:
+    """The trained encoder of a run, without its heads.
 
     Raises:
-        InputError: as `input_of`; or its weights cannot be read or do not fit.
+        InputError: as `input_of`; or the weights cannot be read or do not fit.
     """
     config = _read(folder)
     r = config.recipe
@@ -35,7 +35,7 @@ def open_network(folder: str, weights: str | None, build: Build) -> Backbone:
         "backbone": r.backbone.model_dump(mode="json"),
         "channels": r.data.channels,
     }
-    network = rebuild(backbone_config, build)
+    network = rebuild(backbone_config)
     if weights == "random":
         return Backbone(network, input_of(folder), backbone_config, "random")
     path = Path(weights) if weights else Path(folder) / "model.safetensors"
@@ -54,7 +54,7 @@ def _read(folder: str) -> ModelConfig:
     try:
         config = read_model_config(Path(folder) / "config.json")
     except InputError as fault:
-        raise InputError(f"run:{folder} is no finished run, nor a model that connr exported: {fault}") from fault
+        raise InputError(f"run:{folder} is neither a finished run nor an exported model: {fault}") from fault
     if config.recipe.takes_features:
-        raise InputError(f"run:{folder} was a run on ready-made features: it has no backbone for pictures.")
+        raise InputError(f"run:{folder} was a run on features: it has no backbone for pictures.")
     return config

@@ -1,6 +1,10 @@
-"""Projectors and predictors: Linear layers with BatchNorm and ReLU between."""
+"""Projectors and predictors: Linear layers with BatchNorm and ReLU between; fixed directions of classes."""
 
-from torch import nn
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from connr.errors import InputError
 
 
 def mlp(width: int, hidden: int, out: int, std: float | None = None, batch_norm: bool = True) -> nn.Sequential:
@@ -31,3 +35,24 @@ def simsiam_projector(width: int, hidden: int, out: int, layers: int = 3) -> nn.
             nn.ReLU(inplace=True),
         ]
     return nn.Sequential(*modules, nn.Linear(hidden, out, bias=False), nn.BatchNorm1d(out, affine=False))
+
+
+def simplex(count: int, width: int) -> Float[Tensor, "K d"]:
+    """Unit vectors as far apart as so many can be: every two have the inner product -1 / (K - 1).
+
+    Args:
+        count: K >= 1.
+        width: d >= K - 1, numbers of each.
+
+    Raises:
+        InputError: there is no room for so many directions.
+    """
+    if width < count - 1:
+        raise InputError(f"{count} clusters need embeddings of at least {count - 1} numbers, not {width}; set method.out.")
+    rows = torch.zeros(count, width, dtype=torch.float64, device="cpu")
+    for row in range(count):  # each is fixed by its products with those before it, and its length
+        for at in range(min(row, count - 1)):
+            rows[row, at] = (-1 / (count - 1) - rows[row] @ rows[at]) / rows[at, at]
+        if row < max(1, count - 1):
+            rows[row, row] = (1 - rows[row].square().sum()).sqrt()
+    return rows.float()

@@ -1,4 +1,4 @@
-"""`hub:FOLDER` and `hub:USER/NAME`: config.json and model.safetensors, as the Hugging Face Hub has networks of timm."""
+"""`hub:FOLDER` and `hub:USER/NAME`: config.json and model.safetensors, in the format of timm on the Hugging Face Hub."""
 
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,11 @@ from connr.networks.backbone import Backbone, Input
 from connr.networks.weights import download
 from connr.schema import check_timm_config, read_json
 
-FILES = ("model.safetensors", "pytorch_model.bin")  # the first that is there
+FILES = ("model.safetensors", "pytorch_model.bin")  # the first that exists
 
 
 def is_connr(place: str) -> bool:
-    """Whether a folder, or what is at USER/NAME, is a model of connr's own."""
+    """Whether a folder or repository holds a model of connr."""
     return "recipe" in read_config(place)
 
 
@@ -21,7 +21,7 @@ def read_config(place: str) -> dict[str, Any]:
     """config.json.
 
     Raises:
-        InputError: there is none to be had, or it describes no network that can be made.
+        InputError: it is not available, or describes a network that is not supported.
     """
     path = Path(place) / "config.json" if Path(place).is_dir() else _fetched(place, "config.json")
     config = read_json(path)
@@ -46,7 +46,7 @@ def weights_of(place: str) -> Path:
 
 
 def input_of(place: str) -> Input:
-    return timm.described(check_timm_config(read_config(place), f"hub:{place}").settings)
+    return timm.input_of_settings(check_timm_config(read_config(place), f"hub:{place}").settings)
 
 
 def open_network(place: str, weights: str | None, size: int = 0) -> Backbone:
@@ -77,7 +77,7 @@ def _fetched(place: str, file: str) -> Path:
             from huggingface_hub import hf_hub_download, try_to_load_from_cache
         except ImportError as fault:
             raise InputError('the Hub needs huggingface_hub: pip install "connr[hub]".') from fault
-        cached = try_to_load_from_cache(place, file)  # without asking the Hub whether there is a newer one
+        cached = try_to_load_from_cache(place, file)  # without a request to the Hub
         return cached if isinstance(cached, str) else hf_hub_download(place, file)
 
     return download(f"hub:{place}", f"https://huggingface.co/{place}/resolve/main/{file}", None, fetch)

@@ -1,8 +1,27 @@
-"""The encoder of rows of numbers: a few layers, or none, so that the heads stand on the rows themselves."""
+"""The encoder of rows of features: an MLP, or the identity."""
 
 from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal
 
+from pydantic import Field
 from torch import nn
+
+from connr.recipe.plugins import BackboneConfig
+from connr.recipe.section import Width
+from connr.registry import BACKBONES
+
+
+@BACKBONES.register("mlp")
+class MLPConfig(BackboneConfig):
+    """For rows of features: a layer for each of `widths`, with BatchNorm and ReLU; empty for the identity."""
+
+    takes_features: ClassVar[bool] = True
+
+    name: Literal["mlp"] = "mlp"
+    widths: Annotated[tuple[Width, ...], Field(max_length=100)] = ()
+
+    def build(self, channels: int) -> nn.Module:
+        return mlp_encoder(channels, self.widths)
 
 
 def mlp_encoder(width: int, widths: Sequence[int]) -> nn.Sequential:

@@ -1,12 +1,43 @@
 """torchvision's ResNets without weights, and a small one of the same family for CPUs."""
 
+from typing import Annotated, Literal
+
+from pydantic import Field
 from torch import nn
 from torchvision.models import resnet18, resnet34
 from torchvision.models.resnet import BasicBlock
 
 from connr.networks.pointwise import StridedPointwise, without_strided_pointwise
+from connr.recipe.plugins import BackboneConfig
+from connr.registry import BACKBONES
 
 RESNETS = {"resnet18": resnet18, "resnet34": resnet34}
+
+
+@BACKBONES.register("resnet18")
+@BACKBONES.register("resnet34")
+class ResNetConfig(BackboneConfig):
+    """torchvision's ResNet; `small_images` = 3x3 stem of stride 1 and no max-pool."""
+
+    name: Literal["resnet18", "resnet34"]
+    small_images: bool = False
+
+    def build(self, channels: int) -> nn.Module:
+        return resnet(self.name, channels, self.small_images)
+
+
+@BACKBONES.register("small")
+class SmallResNetConfig(BackboneConfig):
+    """A ResNet for CPUs: `stages` sizes of `blocks` blocks, the first `width` wide, doubling; stem_stride 2 halves first."""
+
+    name: Literal["small"] = "small"
+    width: Annotated[int, Field(ge=1, le=2048)] = 32
+    stages: Annotated[int, Field(ge=1, le=5)] = 3
+    blocks: Annotated[int, Field(ge=1, le=100)] = 1
+    stem_stride: Literal[1, 2] = 1
+
+    def build(self, channels: int) -> nn.Module:
+        return small_resnet(channels, self.width, self.stages, self.blocks, self.stem_stride)
 
 
 def resnet(name: str, channels: int = 3, small_images: bool = False) -> nn.Module:

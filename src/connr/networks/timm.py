@@ -1,4 +1,4 @@
-"""`timm:NAME`, and folders as timm saves them: networks of timm, their classifier taken off."""
+"""`timm:NAME`, and folders in timm's format: networks of timm without their classifier."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,11 +25,11 @@ def input_of(name: str) -> Input:
     Raises:
         InputError: timm is not installed, or there is no such network.
     """
-    return described(_settings(name))
+    return input_of_settings(_settings(name))
 
 
-def described(settings: dict[str, Any]) -> Input:
-    """The input that a `pretrained_cfg` describes."""
+def input_of_settings(settings: dict[str, Any]) -> Input:
+    """The input format of a `pretrained_cfg`."""
     channels, size, _ = settings.get("input_size", (3, 224, 224))
     return Input(
         size=size,
@@ -41,10 +41,15 @@ def described(settings: dict[str, Any]) -> Input:
 
 
 def open_network(name: str, weights: str | None, size: int = 0) -> Backbone:
-    """The network with its own weights, those of a file, or random ones; `size` where it is not that of its configuration.
+    """The network with its pretrained weights, those of a file, or random ones.
+
+    Args:
+        name: of the network.
+        weights: a file; `random`; None for the pretrained ones.
+        size: of the images in pixels; 0 for that of the configuration.
 
     Raises:
-        InputError: as `input_of`; or there are no such weights, or they cannot be had or read.
+        InputError: as `input_of`; or the weights are not available or cannot be read.
     """
     settings = _settings(name)
     path = None if weights == "random" else Path(weights) if weights else _fetched(name, settings)
@@ -57,21 +62,21 @@ def assembled(
     """The network of a `pretrained_cfg` and `model_args`, with the weights of a file; None for random ones.
 
     Raises:
-        InputError: they do not fit, or timm does not know it.
+        InputError: the weights do not fit, or timm does not have the network.
     """
     timm = _timm()
-    check_made(architecture, arguments)
-    if size and size != described(settings).size and settings.get("fixed_input_size"):
+    check_arguments(architecture, arguments)
+    if size and size != input_of_settings(settings).size and settings.get("fixed_input_size"):
         arguments = {**arguments, "img_size": size}
     backbone_config = {"kind": "timm", "name": architecture, "arguments": arguments}
     if path is None:
-        return Backbone(rebuild(backbone_config), described(settings), backbone_config, "random")
+        return Backbone(rebuild(backbone_config), input_of_settings(settings), backbone_config, "random")
     tensors = read_weights(path)
     heads = settings.get("classifier") or ()
     names = (heads,) if isinstance(heads, str) else tuple(heads)
     classes = settings.get("num_classes", 1000) if any(f"{name}.weight" in tensors for name in names) else 0
     plain = {key: value for key, value in settings.items() if key not in ("source", "hf_hub_id", "file", "url", "custom_load")}
-    plain |= {"num_classes": classes}  # so that timm is strict about the tensors
+    plain |= {"num_classes": classes}  # so that timm checks the tensors strictly
     try:
         network = timm.create_model(
             architecture,
@@ -85,26 +90,26 @@ def assembled(
     except (RuntimeError, KeyError, TypeError, AttributeError) as fault:
         lines = " ".join(line.strip() for line in str(fault).splitlines()[:3])
         raise InputError(f"the weights {path} do not fit timm's {architecture}: {lines[:300]}") from fault
-    return Backbone(network, described(settings), backbone_config, str(path))
+    return Backbone(network, input_of_settings(settings), backbone_config, str(path))
 
 
 def rebuild(backbone_config: dict[str, Any]) -> nn.Module:
-    """The network of `Backbone.made`, without weights.
+    """The network of a `Backbone.backbone_config`, without weights.
 
     Raises:
-        InputError: timm knows no such network, or does not build it with these arguments; or an argument is not allowed.
+        InputError: timm does not have the network or cannot build it, or an argument is not allowed.
     """
     name, arguments = backbone_config.get("name"), backbone_config.get("arguments", {})
-    check_made(name, arguments)
+    check_arguments(name, arguments)
     try:
         network: nn.Module = _timm().create_model(name, pretrained=False, num_classes=0, **arguments)
-    except Exception as fault:  # whatever a network does with a number that does not suit it
+    except Exception as fault:  # unsuitable numbers may raise any exception
         raise InputError(f"timm does not build {name} with {arguments}: {first_line(fault)}") from fault
     return network
 
 
-def check_made(name: object, arguments: object) -> None:
-    """Refuses all but a plain name of a network and plain values of `ARGUMENTS`: both may come from a stranger's file.
+def check_arguments(name: object, arguments: object) -> None:
+    """Allows only the name of a network of timm and plain values of `ARGUMENTS`, as both may come from a foreign file.
 
     timm's `create_model` would take a place on the Hub for a name, and read a file for `checkpoint_path`.
 
@@ -113,13 +118,15 @@ def check_made(name: object, arguments: object) -> None:
     """
     timm = _timm()
     if not isinstance(name, str) or not name.isidentifier() or not timm.is_model(name):
-        raise InputError(f"timm {timm.__version__} knows no network {name!r:.80}.")
+        raise InputError(f"timm {timm.__version__} has no network {name!r:.80}.")
     if not isinstance(arguments, dict):
         raise InputError(f"the arguments of timm's {name} should be a mapping, not {type(arguments).__name__}.")
     for key, value in arguments.items():
         if key not in ARGUMENTS.split() or not _plain(value):
             allowed = ", ".join(ARGUMENTS.split())
-            raise InputError(f"timm's {name}: the argument {key!r:.80} is not allowed or no plain value; allowed: {allowed}.")
+            raise InputError(
+                f"timm's {name}: the argument {key!r:.80} is not allowed or not a plain value; allowed: {allowed}."
+            )
 
 
 def _plain(value: object) -> bool:
@@ -132,7 +139,7 @@ def _plain(value: object) -> bool:
 
 
 def prefer_if_cached(name: str) -> Path | None:
-    """Where the weights are on this machine: the Hub's cache."""
+    """The file of the weights in the Hub's cache; None if there is none."""
     if not find_spec("timm"):
         return None
     try:
@@ -152,7 +159,7 @@ def _settings(name: str) -> dict[str, Any]:
     except (RuntimeError, ValueError) as fault:
         raise InputError(f"timm:{name}: {fault}") from fault
     if settings is None or not timm.is_model(name.partition(".")[0]):
-        raise InputError(f"timm {timm.__version__} knows no network {name!r}; its names: timm.list_models(pretrained=True).")
+        raise InputError(f"timm {timm.__version__} has no network {name!r}; its names: timm.list_models(pretrained=True).")
     found: dict[str, Any] = settings.to_dict()
     return found
 

@@ -1,4 +1,4 @@
-"""`torchvision:NAME[:WEIGHTS]`: classification networks of torchvision, their classifier taken off."""
+"""`torchvision:NAME[:WEIGHTS]`: classification networks of torchvision without their classifier."""
 
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,12 @@ from connr.errors import InputError
 from connr.networks.backbone import Backbone, Input
 from connr.networks.weights import download, load_weights, read_weights
 
-CLASSIFIERS = ("fc", "classifier", "heads", "head")  # what torchvision calls it
-OTHER_OUTPUTS = ("googlenet", "inception_v3")  # networks that give more than one row an image while they train
+CLASSIFIERS = ("fc", "classifier", "heads", "head")  # torchvision's names of it
+OTHER_OUTPUTS = ("googlenet", "inception_v3")  # networks with auxiliary outputs in training mode
 
 
 def input_of(name: str) -> Input:
-    """From the transforms that come with the weights.
+    """The input format, from the transforms of the weights.
 
     Raises:
         InputError: there is no such network, or no such weights.
@@ -31,10 +31,10 @@ def input_of(name: str) -> Input:
 
 
 def open_network(name: str, weights: str | None) -> Backbone:
-    """The network with its own weights, those of a file, or random ones.
+    """The network with its pretrained weights, those of a file, or random ones.
 
     Raises:
-        InputError: there are no such weights, or they cannot be had or read.
+        InputError: the weights are not available or cannot be read.
     """
     architecture = name.partition(":")[0]
     backbone_config, place = {"kind": "torchvision", "name": architecture}, "random"
@@ -48,16 +48,16 @@ def open_network(name: str, weights: str | None) -> Backbone:
 
 
 def rebuild(backbone_config: dict[str, Any]) -> nn.Module:
-    """The network of `Backbone.made`, without weights.
+    """The network of a `Backbone.backbone_config`, without weights.
 
     Raises:
-        InputError: it is no classification network of torchvision; others would download a backbone of their own.
+        InputError: it is not a classification network of torchvision; other kinds would download a backbone.
     """
     return _bare(_known(backbone_config.get("name")))[0]
 
 
 def prefer_if_cached(name: str) -> Path | None:
-    """Where the weights are on this machine."""
+    """The file of the weights on this machine; None if there is none."""
     path = _place(_weights(name).url)
     return path if path.is_file() else None
 
@@ -72,7 +72,7 @@ def _bare(architecture: str) -> tuple[nn.Module, str]:
             parent, _, attribute = last.rpartition(".")
             setattr(network.get_submodule(parent), attribute, nn.Identity())
             return network, last
-    raise InputError(f"torchvision:{architecture} has no linear layer at its end that could be taken off; choose another.")
+    raise InputError(f"torchvision:{architecture} has no linear layer at its end that could be removed; choose another.")
 
 
 def _known(architecture: object) -> str:

@@ -1,4 +1,4 @@
-"""Files of weights, read as tensors. No code in them is ever run: what is more than tensors is refused."""
+"""Reads files of weights. No code in them is executed: files with anything but tensors are refused."""
 
 import os
 import pickle
@@ -12,18 +12,18 @@ from torch import Tensor, nn
 
 from connr.errors import InputError
 
-WRAPPERS = ("state_dict", "model", "model_state", "teacher", "student")  # what trainers put around a state dict
+WRAPPERS = ("state_dict", "model", "model_state", "teacher", "student")  # keys under which trainers store a state dict
 PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Names and tensors of a .safetensors file, or of one that `torch.save` wrote.
+    """Names and tensors of a .safetensors file or a file of `torch.save`.
 
     Raises:
-        InputError: it is not there, is broken, or holds what could run code.
+        InputError: the file does not exist, is broken, or could execute code.
     """
     if not path.is_file():
-        raise InputError(f"the weights {path} are not there.")
+        raise InputError(f"the weights {path} do not exist.")
     try:
         if path.suffix == ".safetensors":
             content: Any = safetensors.torch.load_file(path)
@@ -34,21 +34,21 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path} is no file of weights, or holds more than tensors, and reading it could run code from it: refused. "
             "Ask for the weights as .safetensors, or save the state dict alone."
         ) from fault
-    except Exception as fault:  # zipfile, safetensors, torch: whatever a broken file sets off
+    except Exception as fault:  # a broken file may raise any exception of zipfile, safetensors or torch
         raise InputError(f"{path} cannot be read as weights: {first_line(fault)}") from fault
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     if not isinstance(content, Mapping) or not content or not all(isinstance(value, Tensor) for value in content.values()):
-        raise InputError(f"{path} is no state dict: it should hold names and tensors.")
+        raise InputError(f"{path} is not a state dict: it should hold names and tensors.")
     return {_plain(str(name)): value for name, value in content.items()}
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], path: Path | str, left_out: str = "") -> None:
-    """Every tensor into its place; those below `left_out`, a classifier that was taken off, may be there too.
+    """Loads a state dict strictly; tensors below `left_out`, the removed classifier, are ignored.
 
     Raises:
-        InputError: one is missing, is left over or has another shape.
+        InputError: a tensor is missing, unexpected, or has another shape.
     """
     wanted = {name: value for name, value in weights.items() if not (left_out and name.startswith(f"{left_out}."))}
     try:
@@ -59,16 +59,16 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], path: Path |
 
 
 def download(what: str, url: str, place: Path | None, fetch: Callable[[], str | os.PathLike[str]]) -> Path:
-    """The file that `fetch` downloads, where there is a network.
+    """The file that `fetch` downloads.
 
     Raises:
-        InputError: it cannot; one line that says what to get and where to put it.
+        InputError: the download failed; the message says what to get and where to put it.
     """
     try:
         return Path(fetch())
     except InputError:
         raise
-    except Exception as fault:  # urllib, httpx, huggingface_hub: as many kinds as ways to have no network
+    except Exception as fault:  # urllib, httpx and huggingface_hub raise many types
         put = f"put it at {place}, or " if place else ""
         raise InputError(
             f"the weights of {what} are not on this machine and cannot be downloaded ({first_line(fault)}): "
@@ -77,7 +77,7 @@ def download(what: str, url: str, place: Path | None, fetch: Callable[[], str | 
 
 
 def first_line(fault: Exception) -> str:
-    """What went wrong, in one line of at most 120 characters."""
+    """The message of an exception, in one line of at most 120 characters."""
     return (str(fault).strip().splitlines() or [type(fault).__name__])[0][:120]
 
 

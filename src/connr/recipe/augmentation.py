@@ -1,4 +1,4 @@
-"""How random views are drawn: of images, and of rows of features."""
+"""Configuration of random views of images and of rows of features."""
 
 from typing import Annotated, Any, Literal
 
@@ -13,7 +13,7 @@ def _odd(number: int) -> int:
     return number
 
 
-NAMED_STRENGTHS: dict[str, dict[str, Any]] = {  # of the papers, for photos; what a recipe says beside the name goes before it
+NAMED_STRENGTHS: dict[str, dict[str, Any]] = {  # of the papers, for photos; other keys of the recipe override them
     "own": {},
     "simclr": {
         "crop_scale": (0.08, 1.0),
@@ -22,7 +22,7 @@ NAMED_STRENGTHS: dict[str, dict[str, Any]] = {  # of the papers, for photos; wha
         "grey_probability": 0.2,
         "blur_probability": 0.5,
     },
-    "byol": {  # the means of its two sets of strengths: blur always and 0.1, solarised never and 0.2
+    "byol": {  # means of its two sets: blur probability 1 and 0.1, solarise probability 0 and 0.2
         "crop_scale": (0.08, 1.0),
         "flip": 0.5,
         "jitter": (0.4, 0.4, 0.2, 0.1),
@@ -40,8 +40,8 @@ NAMED_STRENGTHS: dict[str, dict[str, Any]] = {  # of the papers, for photos; wha
 }
 
 
-class Augment(Section):
-    """Strengths of the random views; see `connr.views.Augment`. None or 0 switches a part off.
+class AugmentConfig(Section):
+    """Strengths of the random views; see `connr.views.AugmentConfig`. None or 0 disables a part.
 
     `name`: those of SimCLR, BYOL or MoCo v2, but for the keys that are given as well.
     """
@@ -71,8 +71,8 @@ class Augment(Section):
         return {**NAMED_STRENGTHS.get(given["name"], {}), **given} if known else given
 
 
-class FeatureViews(Section):
-    """Random views of rows of features; see `connr.views.FeatureViews`. 0 switches a part off.
+class FeatureViewsConfig(Section):
+    """Random views of rows of features; see `connr.views.FeatureViewsConfig`. 0 disables a part.
 
     `mix`: from how much to how much a row moves towards one of its `neighbours` nearest rows of the whole data, by Euclid; or,
     with the normalised rows on the sphere, `local` by cosine (Eq. 2) or `contextual` (Eqs. 3-7, with k1, k2 and alpha).

@@ -1,30 +1,33 @@
-"""More neighbours are asked for than a batch has images of a cluster: some are then wrong, however good the search is."""
+"""A warning if a batch has fewer images per cluster than neighbours: some neighbours are then wrong."""
 
 from math import exp, lgamma, log
 
 from connr.recipe.recipe import Recipe
-from connr.recipe.stages import Contextual, Local
 
 
 def crowded(r: Recipe) -> str | None:
-    """What to know before a run whose k exceeds the images of a cluster of mean size in a batch, and the way out.
+    """A message if k exceeds the images of a cluster of mean size in a batch, with the way out; None otherwise.
 
     Args:
-        r: a recipe. One without `clusters`, without stage 2 or without neighbours has nothing to be said of.
+        r: a recipe. One without `clusters`, without stage 2 or without neighbours gives None.
 
     Returns:
         A sentence or two; None where k is not too large.
     """
-    near, pool = r.group.neighbourhood, r.train.batch_size + r.group.memory
-    if r.clusters is None or r.t0 >= r.train.epochs or not isinstance(near, Local | Contextual) or near.k * r.clusters <= pool:
+    group = getattr(r.method, "group", None)
+    k, start = getattr(getattr(group, "neighbourhood", None), "k", None), getattr(r.method, "start", 1)
+    if r.clusters is None or group is None or k is None or round(start * r.train.epochs) >= r.train.epochs:
         return None
-    memory = f" + group.memory={r.group.memory}" if r.group.memory else ""
+    pool = r.train.batch_size + group.memory
+    if k * r.clusters <= pool:
+        return None
+    memory = f" + method.group.memory={group.memory}" if group.memory else ""
     return (
-        f"group.neighbourhood.k={near.k} is more than the {pool / r.clusters:.1f} images that a cluster of mean size has "
-        f"among train.batch_size={r.train.batch_size}{memory}: beside the image itself at most "
-        f"{best_purity(pool, r.clusters, near.k):.0%} of its neighbours can be of its cluster, on average. "
-        f"To have enough: train.batch_size={near.k * r.clusters}, or "
-        f"group.memory={near.k * r.clusters - r.train.batch_size}, or a lower k."
+        f"method.group.neighbourhood.k={k} is more than the {pool / r.clusters:.1f} images that a cluster of mean size has "
+        f"among train.batch_size={r.train.batch_size}{memory}: besides the image itself at most "
+        f"{best_purity(pool, r.clusters, k):.0%} of its neighbours can be of its cluster, on average. "
+        f"To have enough: train.batch_size={k * r.clusters}, or "
+        f"method.group.memory={k * r.clusters - r.train.batch_size}, or a lower k."
     )
 
 
@@ -36,7 +39,7 @@ def best_purity(pool: int, clusters: int, k: int) -> float:
     """
     others, most = pool - 1, k - 1
 
-    def probability(x: int) -> float:  # of X = x, by logarithms: the binomial coefficients of large pools are no floats
+    def probability(x: int) -> float:  # of X = x, with logarithms, as binomial coefficients of large pools overflow
         ways = lgamma(others + 1) - lgamma(x + 1) - lgamma(others - x + 1)
         return exp(ways - x * log(clusters) + (others - x) * log(1 - 1 / clusters))
 

@@ -1,4 +1,4 @@
-"""How a photograph that views are cut from is stored: as one row of bytes, which all layers above agree on."""
+"""The storage format of a photograph from which views are cropped: one row of bytes."""
 
 import math
 from typing import NamedTuple
@@ -7,13 +7,13 @@ from connr.recipe.square import Square
 
 
 class Photograph(NamedTuple):
-    """A row of bytes: the central square, as it is evaluated; the whole picture; its height and width, 4 bytes each.
+    """A row of bytes: the central square; the whole picture; the original height and width, 4 bytes each.
 
     The whole picture is resized to short x long pixels whatever its aspect, and an upright one is transposed before, so that
     all rows are of one length. A view's crop is drawn in the original height and width, and read from there.
 
     Attributes:
-        square: what is evaluated, and the size of the views.
+        square: the central square, which is evaluated; views have its size.
         short: the shorter side of the stored picture in pixels.
     """
 
@@ -22,22 +22,22 @@ class Photograph(NamedTuple):
 
     @property
     def long(self) -> int:
-        """The longer side: one and a half times the other, as of most cameras."""
+        """The longer side: 1.5 times the shorter one, as for most cameras."""
         return round(1.5 * self.short)
 
     @property
     def whole_shape(self) -> tuple[int, int, int]:
-        """(c short long), of the whole picture."""
+        """The shape (c short long) of the whole picture."""
         return self.square.channels, self.short, self.long
 
     @property
     def square_bytes(self) -> int:
-        """Of the central square, which come first."""
+        """Bytes of the central square, which is first."""
         return math.prod(self.square.shape)
 
     @property
     def whole_bytes(self) -> int:
-        """Of the whole picture, which come second."""
+        """Bytes of the whole picture, which is second."""
         return math.prod(self.whole_shape)
 
     @property

@@ -1,4 +1,4 @@
-"""YAML -> `Recipe`: by name or file, with settings laid over it, every fault found at once."""
+"""Reads recipes from YAML, by name or file, with overrides; reports all faults at once."""
 
 import difflib
 import os
@@ -12,23 +12,26 @@ import yaml
 from pydantic import ValidationError
 
 from connr.errors import InputError
+from connr.recipe.plugins import BackboneConfig
 from connr.recipe.recipe import Recipe
 from connr.recipe.section import Section
-from connr.recipe.stages import GroupStage, Stage
+from connr.recipe.version_0_1 import translated
+from connr.registry import METHODS, Plugged
 
 
 class RecipeError(InputError):
-    """A recipe that cannot be run; the message lists every fault."""
+    """An invalid recipe; the message lists every fault."""
 
 
 MOST_BYTES = 2**16  # of a file
 DEEPEST = 32  # levels of sections and lists
-MOST_EXTENDED = 16  # recipes that one extends, those that these extend counted as well
+MOST_EXTENDED = 16  # recipes that one extends, directly or indirectly
+KEY_DEPTH = 3  # depth of sections in the search for a misspelt key
 SHOWN = 200  # characters of a wrong value
 
 
 class WithoutAliases(yaml.SafeLoader):
-    """YAML in which nothing stands for something else, no key is there twice, and nothing is nested deeper than a recipe is.
+    """A YAML loader without aliases, duplicate keys and deep nesting.
 
     Ten lines of aliases of aliases unfold to more than memory holds; of two sections of one name the first would be lost.
     """
@@ -58,11 +61,11 @@ class WithoutAliases(yaml.SafeLoader):
         return node
 
 
-PRESETS = ("presets/paper", "presets/released")  # not whole recipes, for others to extend
+PRESETS = ("presets/paper", "presets/released")  # incomplete recipes, for others to extend
 
 
 def names() -> list[str]:
-    """The recipes that come with the package."""
+    """The names of the recipes of the package."""
     return sorted(f.name.removesuffix(".yaml") for f in _recipe_folder().iterdir() if f.name.endswith(".yaml"))
 
 
@@ -75,7 +78,7 @@ def text(name: str) -> str:
     if name in names() or name in PRESETS:
         return (_recipe_folder() / f"{name}.yaml").read_text(encoding="utf-8")
     path = Path(name)
-    if path.suffix in {".yaml", ".yml"} and os.path.isfile(path):  # noqa: PTH113 - takes any name
+    if path.suffix in {".yaml", ".yml"} and os.path.isfile(path):  # noqa: PTH113 - accepts any text
         try:
             with open(path, "rb") as file:
                 content = file.read(MOST_BYTES + 1)
@@ -89,12 +92,12 @@ def text(name: str) -> str:
 
 
 def load(name: str | Recipe, settings: Iterable[str] = (), **changes: Any) -> Recipe:
-    """A recipe by name or file, or itself, with top-level changes and then `a.b=value` settings laid over it.
+    """Loads a recipe and applies top-level changes and then `a.b=value` settings.
 
     Raises:
         RecipeError: with every fault of the result, one a line.
     """
-    written = name.model_dump() if isinstance(name, Recipe) else _content(name, DEFAULTS)
+    written = name.model_dump() if isinstance(name, Recipe) else _content(name, {"method": _defaults("connr")})
     content = merged(written, {key: value for key, value in changes.items() if value is not None})
     for setting in settings:
         if len(setting) > MOST_BYTES:
@@ -104,23 +107,29 @@ def load(name: str | Recipe, settings: Iterable[str] = (), **changes: Any) -> Re
             raise RecipeError(f"--set {setting!r} should read a.b=value, e.g. train.epochs=50.")
         try:
             branch = yaml.load(value, WithoutAliases)
-        except (yaml.YAMLError, RecursionError, ValueError) as fault:  # ValueError: a date or number that is none
+        except (yaml.YAMLError, RecursionError, ValueError) as fault:  # ValueError: an invalid date or number
             raise RecipeError(f"--set {_shown(setting)}: the value is not YAML: {fault}") from fault
         for part in reversed(key.strip().split(".")):
             branch = {part: branch}
-        content = merged(content, branch)
+        content = merged(content, translated(branch))
     return check(content, name if isinstance(name, str) else "given")
 
 
-DEFAULTS = {"instance": Stage().model_dump(), "group": GroupStage().model_dump()}  # so that a setting can reach into them
+def _defaults(method: str) -> dict[str, Any]:
+    """The default values of a method's section, so that a setting can change one of its parts."""
+    config = Plugged(METHODS).config(method)
+    fields = {key: field for key, field in config.model_fields.items() if not field.is_required()}
+    found = {key: field.get_default(call_default_factory=True) for key, field in fields.items()}
+    return {key: value.model_dump() if isinstance(value, Section) else value for key, value in found.items()}
 
 
-ONLY_IF = "only_if"  # a key of a preset: what stands beside it is for the part of this name
+ONLY_IF = "only_if"  # a key of a preset: the other keys of its section apply only to the part of this name
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `over` laid on it, key by key; another part by `name` starts from that part's own defaults.
+    """`base` updated with `over`, recursively; a section with another `name` starts from the defaults of that name.
 
+    A part may be given by its name alone: `method: scan` is `method: {name: scan}`.
     Where `over` has `only_if: NAME`, it is left out unless the part of `base` has that name.
     """
     if ONLY_IF in over:
@@ -132,6 +141,10 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in over.items():
         below = base.get(key)
+        if isinstance(below, Mapping) and "name" in below and isinstance(value, str):
+            value = {"name": value}  # method=scan is method.name=scan
+        elif isinstance(below, str) and isinstance(value, Mapping):
+            below = {"name": below}
         result[key] = merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
     return result
 
@@ -139,7 +152,7 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def _content(
     name: str, ground: Mapping[str, Any], above: tuple[str, ...] = (), read: list[str] | None = None
 ) -> dict[str, Any]:
-    """`ground` with a recipe laid on it, and before that what it extends: `extends: NAME` or `extends: [NAME, ...]`.
+    """`ground` updated with the recipes that a recipe extends (`extends: NAME` or `extends: [NAME, ...]`), then with itself.
 
     Only what each of them states is laid, so the last one changes its own keys and no others.
     """
@@ -155,9 +168,9 @@ def _content(
         raise RecipeError(f"recipe {name!r} is not YAML: {fault}") from fault
     if not isinstance(content, dict):
         raise RecipeError(f"recipe {name!r} should be a mapping of sections, not {type(content).__name__}.")
-    below = content.pop("extends", [])
+    below, content = content.pop("extends", []), translated(content)
     if not isinstance(below, str | list) or name in above:
-        raise RecipeError(f"recipe {name!r}: extends should be names of other recipes, and not lead back to itself.")
+        raise RecipeError(f"recipe {name!r}: extends should be names of other recipes, and not form a cycle.")
     for other in [below] if isinstance(below, str) else below:
         ground = _content(str(other), ground, (*above, name), read)
     return merged(ground, content)
@@ -170,7 +183,7 @@ def check(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
         RecipeError: with every fault, one a line; an unknown key with the nearest right one.
     """
     lines: list[str] = []
-    recipe = None
+    recipe, content = None, translated(content)
     try:
         recipe = Recipe.model_validate(content)
         content = recipe.model_dump()
@@ -184,7 +197,7 @@ def check(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
 
 
 def _inconsistencies(content: Mapping[str, Any]) -> Iterator[str]:
-    """Values that do not fit together, wherever both are there to be compared."""
+    """Messages about values that are inconsistent with each other."""
 
     def at(*place: str) -> Any:
         value: Any = content
@@ -193,19 +206,18 @@ def _inconsistencies(content: Mapping[str, Any]) -> Iterator[str]:
         return value
 
     batch = at("train", "batch_size")
-    for stage in ("instance", "group"):
-        for size in ("k", "k1", "k2"):
-            value = at(stage, "neighbourhood", size)
-            if isinstance(value, int) and isinstance(batch, int) and value > batch:
-                yield f"{stage}.neighbourhood.{size}={value} should be at most train.batch_size={batch}."
+    for key, value in _leaves(at("method"), "method."):
+        if key.endswith((".k", ".k1", ".k2")) and isinstance(value, int) and isinstance(batch, int) and value > batch:
+            yield f"{key}={value} should be at most train.batch_size={batch}."
     kernel, side = at("augment", "blur_kernel"), at("data", "size")
     if isinstance(kernel, int) and isinstance(side, int) and side and kernel > 2 * side - 1:
         yield f"augment.blur_kernel={kernel} should be at most {2 * side - 1}, as data.size={side}."
     for place in (
         *(("augment", key) for key in RANGES),
         ("feature_views", "mix"),
-        ("instance", "crop_scale"),
-        ("group", "crop_scale"),
+        *((section, key) for section in ("weak", "strong") for key in RANGES),
+        ("method", "instance", "crop_scale"),
+        ("method", "group", "crop_scale"),
     ):
         bounds = at(*place)
         numbers = isinstance(bounds, list | tuple) and all(isinstance(bound, int | float) for bound in bounds)
@@ -213,15 +225,22 @@ def _inconsistencies(content: Mapping[str, Any]) -> Iterator[str]:
             yield f"{'.'.join(place)}={list(bounds)} should rise."
 
 
+def _leaves(content: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values of a nested mapping."""
+    if isinstance(content, Mapping):
+        for key, value in content.items():
+            yield from _leaves(value, f"{prefix}{key}.")
+    else:
+        yield prefix.removesuffix("."), content
+
+
 RANGES = ("crop_scale", "crop_ratio", "zoom", "blur_sigma")
-SOCKETS = ("backbone", "framework", "neighbourhood", "anchors")  # pydantic adds the chosen part's name after these
 
 
 def _explain(faults: ValidationError) -> Iterator[str]:
-    """One line a fault: where, what was found, what should be there."""
+    """One line per fault: the key, its value, and what is expected."""
     for fault in faults.errors(include_url=False):
-        place = [str(part) for part in fault["loc"]]
-        key = ".".join(part for before, part in zip(["", *place], place, strict=False) if before not in SOCKETS)
+        key = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
             yield f"{key} is not a key.{_nearest(key, keys())}"
         elif fault["type"] == "missing":
@@ -232,22 +251,27 @@ def _explain(faults: ValidationError) -> Iterator[str]:
             yield f"{key}={_shown(fault['input'])}: {fault['msg']}."
 
 
-def backbone(content: Mapping[str, Any]) -> Section:
-    """The section of a backbone, written out.
+def backbone(content: Mapping[str, Any]) -> BackboneConfig:
+    """The complete section of a backbone.
 
     Raises:
         RecipeError: it is none.
     """
     try:
-        return Recipe.model_validate({"backbone": content, "framework": {"name": "byol"}}).backbone
+        return Recipe.model_validate({"backbone": dict(content), "method": {"name": "byol"}}).backbone
     except ValidationError as faults:
-        raise RecipeError(f"{_shown(content)} is no backbone: " + " ".join(_explain(faults))) from faults
+        raise RecipeError(f"{_shown(content)} is not a backbone: " + " ".join(_explain(faults))) from faults
 
 
 def keys(section: type[Section] = Recipe, prefix: str = "") -> list[str]:
-    """Every key that a recipe may have, dotted: `train.epochs`, `group.neighbourhood.k`."""
+    """Every key that a recipe may have, dotted: `train.epochs`, `method.group.neighbourhood.k`."""
     found = []
     for name, field in section.model_fields.items():
+        plugged = next((each for each in field.metadata if isinstance(each, Plugged)), None)
+        if plugged is not None:
+            if prefix.count(".") < KEY_DEPTH:
+                found += [key for each in plugged.registry for key in keys(plugged.config(each), f"{prefix}{name}.")]
+            continue
         parts = [part for part in (field.annotation, *get_args(field.annotation)) if isinstance(part, type)]
         sections = [part for part in parts if issubclass(part, Section)]
         found += [key for part in sections for key in keys(part, f"{prefix}{name}.")]
@@ -256,16 +280,16 @@ def keys(section: type[Section] = Recipe, prefix: str = "") -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    """A value as Python writes it, if it is not too long."""
+    """The repr of a value, shortened."""
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # a number of very many digits, or lists in lists in lists
+    except (ValueError, RecursionError):  # a huge number, or deeply nested lists
         return f"a {type(value).__name__} that is too large to show"
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _nearest(word: str, known: list[str]) -> str:
-    """' Did you mean ...?', or nothing. A right key in a wrong section counts as near."""
+    """' Did you mean ...?', or nothing. Also finds the right key in a wrong section."""
     last = word.rpartition(".")[2]
     near = [k for k in known if k.rpartition(".")[2] == last] or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f" Did you mean {' or '.join(near)}?" if near else ""

@@ -8,16 +8,16 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field
 
-from connr.recipe.augmentation import Augment, FeatureViews
-from connr.recipe.networks import BYOL, MLP, MoCo, Pretrained, ResNet, SimSiam, SmallResNet
+from connr.recipe.augmentation import AugmentConfig, FeatureViewsConfig
 from connr.recipe.photograph import Photograph
+from connr.recipe.plugins import BackboneConfig, MethodConfig
 from connr.recipe.section import MAX_EPOCHS, ClusterCount, Count, EpochCount, Name, NonNegative, Positive, Section, Share
 from connr.recipe.square import Square
-from connr.recipe.stages import GroupStage, Stage
+from connr.registry import BACKBONES, METHODS, Plugged
 
 
-class Data(Section):
-    """Images are brought to size x size pixels and 1 or 3 channels. `images`: how many the data set has, for estimates.
+class DataConfig(Section):
+    """Images are converted to size x size pixels and 1 or 3 channels. `images`: number of images, for estimates.
 
     `size: 0` is that which a pretrained backbone was made for. `features`: the width of rows of features; a fit fills it in.
     `labels_from_folders`: the name of a picture's folder is its label, for the scores. `resident_gib`: images that take more
@@ -39,21 +39,21 @@ class Data(Section):
 
     @property
     def photograph(self) -> Photograph | None:
-        """How the whole picture is stored; None where views are cut from the square."""
+        """The format of whole pictures; None if views are cropped from the square."""
         return Photograph(self.square, round(self.stored * self.size)) if self.stored and self.size else None
 
     @property
     def square(self) -> Square:
-        """What images are brought to."""
+        """The size and channels of the images."""
         return Square(self.size, self.channels, self.interpolation)
 
 
-class Train(Section):
-    """lr = base_lr · batch_size / 256, warmed up over the share `warmup` of all epochs, then a cosine to 0.
+class TrainConfig(Section):
+    """lr = base_lr · batch_size / reference_batch, warmed up over the share `warmup` of all epochs, then a cosine to 0.
 
-    `group_from` is t0 / T: the share of the epochs before Eq. 14 takes over from Eq. 1; 1 leaves out stage 2.
+    `reference_batch: null` leaves base_lr as it is. `optimizer`, `momentum` and `weight_decay`: of phases that have no
+    optimiser of their own.
     `cosine_reaches_zero: false` stretches the cosine over the warm-up too, so that it ends early.
-    `loss_mean` is taken over the `kept` anchors (Eq. 14), or over `all` with the dropped ones as zeros.
     `evaluate_every`: epochs of stage 1 between two k-means, for the log only; 0 for none.
     `precision`: of the networks. `64-true` keeps weights, features and k-means in double precision, about half as fast on a
     CPU: an exact check that a run does not depend on the number of processes.
@@ -64,12 +64,12 @@ class Train(Section):
     """
 
     epochs: EpochCount = 1000
-    group_from: Share = 0.8
     batch_size: Annotated[int, Field(ge=2, le=2**20)] = 256
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop", "lars"] = "sgd"
     base_lr: Positive = 0.05
+    reference_batch: Count | None = 256
     warmup: Share = 0.05
     cosine_reaches_zero: bool = True
-    loss_mean: Literal["kept", "all"] = "kept"
     momentum: Share = 0.9
     weight_decay: NonNegative = 5e-4
     precision: Literal["32-true", "bf16-mixed", "64-true"] = "32-true"
@@ -81,14 +81,14 @@ class Train(Section):
 
 
 class PreferIfCached(Section):
-    """What is run instead, where the weights of one of these backbones are on the machine: that recipe, on the first one."""
+    """A recipe to run instead with the first of these backbones whose weights are on this machine."""
 
     recipe: Name
     models: Annotated[tuple[Name, ...], Field(max_length=100)]
 
 
-class KMeans(Section):
-    """Of every epoch from t0 on and of the end."""
+class KMeansConfig(Section):
+    """K-means of every epoch from t0 on and of the end."""
 
     restarts: Annotated[int, Field(ge=1, le=10_000)] = 10
     max_iterations: Annotated[int, Field(ge=1, le=10**6)] = 300
@@ -96,40 +96,37 @@ class KMeans(Section):
 
 
 class Recipe(Section):
-    """A whole run. `clusters` may be left to the command line.
+    """The configuration of a run. `clusters` may be set on the command line.
 
+    `augment` are the strengths of random views; methods that ask for a weak and a strong view draw them by `weak` (by default
+    the geometry of `augment` alone) and `strong` (by default `augment`).
     `log`: where the numbers of every epoch go besides events.jsonl: nowhere, or into RUN/log for TensorBoard or as CSV.
     """
 
     description: Name = ""
     clusters: ClusterCount | None = None
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
-    data: Data = Data()
-    backbone: Annotated[ResNet | SmallResNet | Pretrained | MLP, Field(discriminator="name")]
-    framework: Annotated[BYOL | SimSiam | MoCo, Field(discriminator="name")]
-    augment: Augment = Augment()
-    feature_views: FeatureViews = FeatureViews()
-    instance: Stage = Stage()
-    group: GroupStage = GroupStage()
-    train: Train = Train()
-    kmeans: KMeans = KMeans()
+    data: DataConfig = DataConfig()
+    backbone: Annotated[BackboneConfig, Plugged(BACKBONES)]
+    method: Annotated[MethodConfig, Plugged(METHODS)]
+    augment: AugmentConfig = AugmentConfig()
+    weak: AugmentConfig | None = None
+    strong: AugmentConfig | None = None
+    feature_views: FeatureViewsConfig = FeatureViewsConfig()
+    train: TrainConfig = TrainConfig()
+    kmeans: KMeansConfig = KMeansConfig()
     log: Literal["none", "tensorboard", "csv"] = "none"
     prefer_if_cached: PreferIfCached | None = None
 
     @property
-    def t0(self) -> int:
-        """The first epoch of group concordance (Eq. 15)."""
-        return round(self.train.group_from * self.train.epochs)
-
-    @property
     def takes_features(self) -> bool:
-        """Whether it is for ready-made rows of features, not for images."""
-        return isinstance(self.backbone, MLP)
+        """Whether the input is rows of features, not images."""
+        return self.backbone.takes_features
 
     @property
     def frozen(self) -> bool:
-        """Whether heads alone are trained, on what a backbone gives once for all."""
-        return isinstance(self.backbone, Pretrained) and self.backbone.frozen
+        """Whether only heads are trained, on cached features of a backbone."""
+        return self.backbone.is_frozen
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -1,4 +1,4 @@
-"""What every part of a recipe is made of: a section, and kinds of numbers with their ranges."""
+"""`Section`, the base class of config sections, and number types with ranges."""
 
 from typing import Annotated
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 MAX_CLUSTERS = 100_000
 MAX_EPOCHS = 1_000_000
-MOST = 1e6  # of a number without a unit of its own: beyond it single precision overflows somewhere
+MOST = 1e6  # bound of numbers without a unit: single precision may overflow above it
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
@@ -21,6 +21,6 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
 class Section(BaseModel):
-    """A part of a recipe: unknown keys refused, values fixed once read."""
+    """A section of a recipe: immutable, unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

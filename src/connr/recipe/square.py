@@ -1,4 +1,4 @@
-"""What images are brought to before anything else sees them."""
+"""The size and channels to which images are converted."""
 
 from typing import NamedTuple
 
@@ -17,5 +17,5 @@ class Square(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(c s s), of the image."""
+        """The shape (c s s) of an image."""
         return self.channels, self.size, self.size

@@ -1,4 +1,4 @@
-"""All recipes beside each other, every value as it is after `extends` and defaults: docs/recipes.md."""
+"""A comparison of all recipes with the values after `extends` and defaults: docs/recipes.md."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -10,13 +10,15 @@ from connr.recipe.recipe import Recipe
 Values = dict[str, Any]  # dotted key -> value
 
 NOT_SHOWN = ("description", "seed")
-SECTIONS = {  # a table for each: its title, and the keys that it is of
-    "Data and networks": ("clusters", "data.", "backbone.", "framework."),
+SECTIONS = {  # a table for each: its title and its keys
+    "Data and networks": ("clusters", "data.", "backbone.", "method.name", "method.base."),
     "Training": ("train.", "kmeans.", "log"),
-    "Views of images": ("augment.",),
-    "Views of rows of features": ("feature_views.", "at_hand"),
-    "Stage 1": ("instance.",),
-    "Stage 2": ("group.",),
+    "Views of images": ("augment.", "weak.", "strong."),
+    "Views of rows of features": ("feature_views.", "prefer_if_cached"),
+    "ConNR: where its phases part": ("method.start", "method.loss_mean"),
+    "ConNR, phase `instance`": ("method.instance.",),
+    "ConNR, phase `group`": ("method.group.",),
+    "Numbers of the other methods": ("method.",),
 }
 HEAD = """# All recipes, all values
 
@@ -25,7 +27,7 @@ NAME` shows one as it is written.
 
 ## At a glance
 lr is train.base_lr · batch / 256. *images* is batch / clusters: the images of a cluster of mean size in a batch. Where k is
-larger, marked !, some neighbours must be of other clusters; `group.memory` is the way out.
+larger, marked !, some neighbours must be of other clusters; `method.group.memory` is the way out.
 """
 
 
@@ -37,8 +39,10 @@ def markdown() -> str:
         key for key in _keys(values) if key not in NOT_SHOWN and len({_cell(v.get(key, "")) for v in values.values()}) > 1
     ]
     lines = [HEAD, *_table({name: _glance(r) for name, r in recipes.items()})]
+    shown = set[str]()
     for title, prefixes in SECTIONS.items():
-        keys = [key for key in varying if key.startswith(prefixes)]
+        keys = [key for key in varying if key.startswith(prefixes) and key not in shown]
+        shown.update(keys)
         lines += ["", f"## {title}", *_table({name: {key: v.get(key, "") for key in keys} for name, v in values.items()})]
     same = {key: value for key, value in next(iter(values.values())).items() if key not in (*varying, *NOT_SHOWN)}
     lines += ["", "## The same in all recipes", "| key | value |", "|---|---|"]
@@ -55,30 +59,38 @@ def flat(branch: Mapping[str, Any], prefix: str = "") -> Values:
 
 
 def _glance(r: Recipe) -> Values:
-    near = r.group.neighbourhood.model_dump()
-    crops = [_cell(stage.crop_scale or r.augment.crop_scale) for stage in (r.instance, r.group)]
+    method: Any = r.method.model_dump()
+    phases = [method.get(phase, {}) for phase in ("instance", "group")]
+    near = phases[1].get("neighbourhood", {})
+    crops = [_cell(phase.get("crop_scale") or r.augment.crop_scale) for phase in phases]
     images = f"{r.train.batch_size / r.clusters:.1f}" if r.clusters else "–"
-    alone = r.t0 == r.train.epochs
+    t0 = round(method.get("start", 1) * r.train.epochs)
+    alone = t0 == r.train.epochs
     return {
         "clusters": r.clusters,
         "size": "rows" if r.takes_features else r.data.size or "the backbone's",
         "backbone": r.backbone.name,
-        "framework": r.framework.name,
+        "method": " + ".join(part for part in (_name(method.get("base")), method["name"]) if part),
         "epochs": r.train.epochs,
-        "t0": r.t0,
+        "t0": t0,
         "batch": r.train.batch_size,
-        "lr": f"{r.train.base_lr * r.train.batch_size / 256:g}",
-        "crop scale, stage 1": "–" if r.takes_features else crops[0],
-        "stage 2": "–" if alone or r.takes_features else crops[1],
-        "neighbours": "–" if alone else near["name"],
+        "lr": f"{r.train.base_lr * (r.train.batch_size / r.train.reference_batch if r.train.reference_batch else 1):g}",
+        "crop scale, instance": "–" if r.takes_features else crops[0],
+        "group": "–" if alone or r.takes_features else crops[1],
+        "neighbours": "–" if alone else near.get("name", "–"),
         **{size: "–" if alone else near.get(size, "–") for size in ("k", "k1", "k2")},
-        "memory": "–" if alone else r.group.memory,
+        "memory": "–" if alone else phases[1].get("memory", 0),
         "images": images + (" !" if crowded(r) else ""),
     }
 
 
+def _name(base: Any) -> str | None:
+    """Of the method that another one is built on: a section, or the name itself."""
+    return base.get("name") if isinstance(base, Mapping) else base
+
+
 def _keys(values: Mapping[str, Values]) -> list[str]:
-    """Of all recipes, those of a section beside each other."""
+    """The values of a section in all recipes."""
     found: dict[str, None] = {}
     for one in values.values():
         found |= dict.fromkeys(one)

@@ -1,1 +1,3 @@
-"""What people look at: the progress of a run, and pictures of its clusters."""
+"""Reports: progress of a run, pictures of clusters, report.html."""
+
+__all__: list[str] = []

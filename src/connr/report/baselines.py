@@ -1,4 +1,4 @@
-"""What a few seconds would have bought: k-means on pixels, on histograms of oriented gradients (Dalal & Triggs 2005)."""
+"""Simple baselines: k-means on pixels and on histograms of oriented gradients (Dalal & Triggs 2005)."""
 
 import time
 import warnings
@@ -12,17 +12,17 @@ from torch import Tensor
 
 from connr import metrics
 from connr.clustering.kmeans import kmeans
-from connr.data.pixels import resized
+from connr.data.pixels import crop_and_resize
 from connr.randomness import derive, stream
 
-SIDE = 32  # pixels that these methods are given at most; HOG enlarges smaller ones to it
+SIDE = 32  # largest side of the images of these methods; HOG enlarges smaller ones
 COMPONENTS = 64
-AT_A_TIME = 500  # pictures that there are floats of together
+AT_A_TIME = 500  # pictures converted to floats together
 GREY = (0.299, 0.587, 0.114)
 
 
 class Baselines(NamedTuple):
-    """A method's scores against the labels, where there are any, its agreement with ConNR's clusters, and what it took."""
+    """The scores of a method against the labels, if any, its agreement with ConNR's clusters, and its time."""
 
     method: str
     scores: dict[str, float] | None
@@ -38,11 +38,11 @@ def compare(
     seed: int,
     of_backbone: Float[Tensor, "m f"] | None = None,
 ) -> list[Baselines]:
-    """ConNR and simple methods on the same images; empty where they are fewer than the clusters.
+    """ConNR and simple methods on the same images; empty if there are fewer images than clusters.
 
     Args:
         images: (m c s s) uint8, at most `SIDE` pixels a side; or rows of features (m d).
-        of_backbone: the features of a frozen backbone, which ConNR was given as well.
+        of_backbone: the features of a frozen backbone, the input of ConNR's heads.
     """
     if len(images) < n_clusters:
         return []
@@ -79,14 +79,14 @@ def pixels(images: UInt8[Tensor, "m c s s"]) -> Float[Tensor, "m d"]:
 
 
 def gradients(images: UInt8[Tensor, "m c s s"]) -> Float[Tensor, "m d"]:
-    """HOG of the grey pictures at `SIDE`, its first principal components."""
+    """The first principal components of HOG of the grey pictures at `SIDE` pixels."""
     from skimage.feature import hog
 
     found = np.stack(
         [
             hog(picture, pixels_per_cell=(8, 8), cells_per_block=(2, 2))
             for part in images.split(AT_A_TIME)
-            for picture in grey(resized(part, SIDE).float().div_(255)).numpy()
+            for picture in grey(crop_and_resize(part, SIDE).float().div_(255)).numpy()
         ]
     )
     centred = torch.from_numpy(found - found.mean(axis=0)).double()
@@ -100,13 +100,13 @@ def grey(images: Float[Tensor, "m c s s"]) -> Float[Tensor, "m s s"]:
 
 
 def mixture(rows: Float[Tensor, "m d"], n_clusters: int, seed: int) -> Int[Tensor, " m"]:
-    """Clusters of a Gaussian mixture on the first 30 principal components, as scikit-learn fits it."""
+    """Clusters of a Gaussian mixture on the first 30 principal components, by scikit-learn."""
     from sklearn.decomposition import PCA
     from sklearn.mixture import GaussianMixture
 
     state = derive(seed, "beside") % 2**32
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that rows are all the same, or that it has not converged in 100 iterations
+        warnings.simplefilter("ignore")  # about equal rows, or no convergence in 100 iterations
         reduced = PCA(min(30, *rows.shape), random_state=state).fit_transform(rows.double().numpy())
         spread = max(1e-12, float(reduced.var(axis=0).mean()))
         fitted = GaussianMixture(n_clusters, random_state=state, reg_covar=1e-6 * spread)

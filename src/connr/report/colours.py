@@ -1,7 +1,7 @@
-"""A fixed colour for each cluster, one for light ground and one for dark.
+"""A fixed colour for each cluster, for a light and a dark background.
 
-Up to 10 clusters: the sequence of Petroff (2021, "Accessible Color Sequences for Data Visualization"), told apart with any
-colour vision. More than that no eye tells apart by colour: hues a golden angle from each other, and the numbers beside them.
+Up to 10 clusters: the sequence of Petroff (2021, "Accessible Color Sequences for Data Visualization"), distinct for any
+colour vision. More clusters cannot be distinguished by colour alone: hues at steps of the golden angle, plus numbers.
 """
 
 import colorsys
@@ -14,7 +14,7 @@ RGB = tuple[float, float, float]
 
 
 class Background(NamedTuple):
-    """What dots lie on, what they are mixed with to be seen on it, and the contrast that they have at least."""
+    """A background colour, the ink mixed into dots for contrast, and the minimal contrast."""
 
     colour: RGB
     ink: RGB
@@ -26,7 +26,7 @@ DARK = Background((0.09, 0.1, 0.12), (1.0, 1.0, 1.0), 3.0)
 
 
 def palette(n_clusters: int) -> list[tuple[str, str]]:
-    """`#rrggbb` on light and on dark ground, for clusters 0, 1, ..."""
+    """`#rrggbb` for light and dark background, for clusters 0, 1, ..."""
     if n_clusters <= len(PETROFF):
         base = [_parsed(code) for code in PETROFF[:n_clusters]]
     else:
@@ -41,7 +41,7 @@ def contrast(one: RGB, other: RGB) -> float:
 
 
 def _seen_on(ground: Background, colour: RGB) -> RGB:
-    """The colour, mixed with the ink as little as the contrast asks for."""
+    """The colour, mixed with as little ink as the contrast needs."""
     for share in range(0, 100, 4):
         if contrast(mixed := _mixed(colour, ground.ink, share / 100), ground.colour) >= ground.contrast:
             break

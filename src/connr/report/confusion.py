@@ -1,4 +1,4 @@
-"""Labels against clusters: the table in the order of the best matching, and the confusions that cost most."""
+"""The confusion table of labels and clusters in the order of the best matching, and its largest errors."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from connr.report.reading import Rows
+from connr.report.reading import AssignmentTable
 
 
 class Confusion(NamedTuple):
@@ -35,7 +35,7 @@ class Mistake(NamedTuple):
     images: Int[Tensor, " m"]
 
 
-def confusion(rows: Rows, n_clusters: int) -> Confusion:
+def confusion(rows: AssignmentTable, n_clusters: int) -> Confusion:
     """The table of the labelled images, ordered so that the matching of ACC (Hungarian) runs down the diagonal."""
     known = rows.labels >= 0
     cells = rows.labels[known] * n_clusters + rows.assigned.clusters[known]
@@ -47,8 +47,8 @@ def confusion(rows: Rows, n_clusters: int) -> Confusion:
     return Confusion(table[np.ix_(classes, clusters)], classes, clusters, len(pairs))
 
 
-def worst(found: Confusion, rows: Rows, most: int) -> list[Mistake]:
-    """The largest cells off the matching, by number of images; each one's images from the surest to the least sure."""
+def worst(found: Confusion, rows: AssignmentTable, most: int) -> list[Mistake]:
+    """The largest cells off the matching, by number of images; images of each by decreasing confidence."""
     off = found.table.copy()
     off[range(found.matched), range(found.matched)] = 0
     mistakes = []

@@ -7,11 +7,11 @@ from jaxtyping import Int
 from torch import Tensor
 
 from connr.randomness import stream
-from connr.report.reading import Rows
+from connr.report.reading import AssignmentTable
 
 
 class Cluster(NamedTuple):
-    """What a cluster is: its size, the mean distance |f - c|, its commonest label with its share, and images by kind.
+    """A cluster: its size, the mean distance |f - c|, its most common label with its share, and images by kind.
 
     The commonest label is taken over its labelled images and is None where there are none; tightness where it is empty.
     """
@@ -24,12 +24,12 @@ class Cluster(NamedTuple):
     pictures: dict[str, list[int]]
 
 
-def clusters(rows: Rows, n_clusters: int, count: int, seed: int) -> list[Cluster]:
+def clusters(rows: AssignmentTable, n_clusters: int, count: int, seed: int) -> list[Cluster]:
     """Clusters 0, 1, ..., each with up to `count` images of a kind."""
     return [_cluster(rows, number, count, seed) for number in range(n_clusters)]
 
 
-def _cluster(rows: Rows, number: int, count: int, seed: int) -> Cluster:
+def _cluster(rows: AssignmentTable, number: int, count: int, seed: int) -> Cluster:
     members = (rows.assigned.clusters == number).nonzero().flatten()
     distances, ratios = rows.assigned.distances[members], rows.assigned.ratios[members]
     shuffled = torch.randperm(len(members), generator=stream(seed, "contact", number))

@@ -1,14 +1,15 @@
-"""Curves over the epochs as the points of an SVG: what the template draws, it does not compute."""
+"""Curves over the epochs as points of an SVG, for the template."""
 
 import math
 import statistics
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, NamedTuple
 
-WIDTH, HEIGHT = 360, 204  # units of the drawing, about pixels on a phone
+WIDTH, HEIGHT = 360, 204  # SVG units, about pixels on a phone
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 22, 26  # of the frame
-MARKED_TO = 30  # values; a longer line needs no dots
-MOST_STEPS = 5  # between the marks of an axis
+MARKED_TO = 30  # values of a line; longer lines have no dots
+MOST_STEPS = 5  # between the ticks of an axis
 
 Value = Callable[[dict[str, Any]], float | None]
 
@@ -25,21 +26,21 @@ class Line(NamedTuple):
 
 
 class Tick(NamedTuple):
-    """A mark of an axis, where it is and what it says."""
+    """A tick of an axis: position and text."""
 
     at: float
     text: str
 
 
 class Chart(NamedTuple):
-    """A frame with its curves; `stage` is where stage 2 begins, None where it does not."""
+    """A frame with its curves; `phases` are the phases after the first one, by name, where they begin."""
 
     title: str
     note: str
     lines: list[Line]
     across: list[Tick]
     up: list[Tick]
-    stage: float | None
+    phases: list[Tick]
     width: int = WIDTH
     height: int = HEIGHT
     left: int = LEFT
@@ -49,7 +50,7 @@ class Chart(NamedTuple):
 
 
 class Query(NamedTuple):
-    """What a chart shows: its lines by name, the range its axis has at least, the digits of its values."""
+    """The specification of a chart: lines by name, minimal range of the axis, digits of the values."""
 
     title: str
     note: str
@@ -59,7 +60,7 @@ class Query(NamedTuple):
 
 
 def charts(records: list[dict[str, Any]], epochs: int) -> list[Chart]:
-    """A chart for each kind of number that the epochs have; those that no epoch has are left out."""
+    """A chart for each metric that at least one epoch has."""
     asked = (
         Query("Loss", "Mean over the steps of an epoch.", {"loss": _key("loss")}, (), 3),
         Query(
@@ -69,7 +70,7 @@ def charts(records: list[dict[str, Any]], epochs: int) -> list[Chart]:
             (0.0, 1.0),
             3,
         ),
-        # By rank: k-means numbers its clusters anew in every epoch.
+        # By rank: k-means renumbers clusters in every epoch.
         Query(
             "Cluster sizes",
             "Images in the largest, the median and the smallest cluster.",
@@ -92,12 +93,16 @@ def charts(records: list[dict[str, Any]], epochs: int) -> list[Chart]:
             3,
         ),
     )
-    begins = next((int(record["epoch"]) for record in records if record["stage"] == "group"), None)
+    begins = [
+        (int(record["epoch"]), str(record["stage"]))
+        for before, record in pairwise(records)
+        if record["stage"] != before["stage"]
+    ]
     drawn = [_chart(chart, records, epochs, begins) for chart in asked]
     return [chart for chart in drawn if chart]
 
 
-def _chart(asked: Query, records: list[dict[str, Any]], epochs: int, begins: int | None) -> Chart | None:
+def _chart(asked: Query, records: list[dict[str, Any]], epochs: int, begins: list[tuple[int, str]]) -> Chart | None:
     found = {name: _series(records, value) for name, value in asked.values.items()}
     values = [value for series in found.values() for _, value in series] + list(asked.covers)
     if not any(found.values()):
@@ -124,8 +129,8 @@ def _chart(asked: Query, records: list[dict[str, Any]], epochs: int, begins: int
     ]
     digits = max(0, -math.floor(math.log10(marks[1] - marks[0]) + 1e-9))
     across = [Tick(x(at), f"{at:,}") for at in epoch_ticks(epochs)]
-    stage = x(begins - 0.5) if begins and begins > 1 else None
-    return Chart(asked.title, asked.note, lines, across, [Tick(y(mark), text(mark, digits)) for mark in marks], stage)
+    phases = [Tick(x(first - 0.5), name) for first, name in begins]
+    return Chart(asked.title, asked.note, lines, across, [Tick(y(mark), text(mark, digits)) for mark in marks], phases)
 
 
 def ticks(low: float, high: float) -> list[float]:
@@ -142,7 +147,7 @@ def ticks(low: float, high: float) -> list[float]:
 
 
 def epoch_ticks(epochs: int) -> list[int]:
-    """The first and the last epoch, and round ones between that are not too near to them."""
+    """The first and the last epoch, and round ones between them at some distance."""
     step = max(1, int(ticks(0, epochs)[1]))
     between = [at for at in range(step, epochs, step) if at > 1 + step / 3 and epochs - at > step / 2]
     return sorted({1, *between, epochs})

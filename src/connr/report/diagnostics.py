@@ -1,4 +1,4 @@
-"""What to know before trusting a run: collapse, empty or tiny clusters, files left out, what the run itself said."""
+"""Warnings about a run: collapse, empty or tiny clusters, skipped files, and messages of the run."""
 
 import math
 from collections import Counter
@@ -12,12 +12,12 @@ TINY = 0.1  # of n / K
 
 
 def diagnostics(account: RunRecord) -> list[str]:
-    """One sentence each, the gravest first; none is good news."""
-    return [*_collapse(account), *_sizes(account), *_told(account), *_skipped(account)]
+    """Warnings of one sentence each, the most serious first."""
+    return [*_collapse(account), *_sizes(account), *_earlier_warnings(account), *_skipped(account)]
 
 
 def latest_sizes(account: RunRecord) -> list[int]:
-    """Of the clusters: from assignments.csv, of an unfinished run from its last k-means; empty before the first."""
+    """Sizes of the clusters: from assignments.csv, or of the last k-means of an unfinished run; empty before the first."""
     if account.rows:
         return torch.bincount(account.rows.assigned.clusters, minlength=account.n_clusters).tolist()
     found: list[list[int]] = [record["cluster_sizes"] for record in account.records if record.get("cluster_sizes")]
@@ -29,13 +29,13 @@ def _collapse(account: RunRecord) -> list[str]:
     sizes, said = latest_sizes(account), []
     if spreads and (not math.isfinite(spreads[-1]) or spreads[-1] < COLLAPSED):
         said.append(
-            f"The features have collapsed: their spread is {spreads[-1]:.3f}, where 1 is all over the sphere and 0 a single "
+            f"The features have collapsed: their spread is {spreads[-1]:.3f}, where 1 fills the sphere and 0 is a single "
             "point. The clusters mean nothing; try a lower train.base_lr, more images, or another seed."
         )
     if sum(sizes) and max(sizes) > CROWDED * sum(sizes):
         share = max(sizes) / sum(sizes)
         said.append(
-            f"Cluster {sizes.index(max(sizes))} holds {share:.0%} of the images: the others tell little. "
+            f"Cluster {sizes.index(max(sizes))} holds {share:.0%} of the images: the others are hardly informative. "
             "The network may have collapsed, or one kind of picture outnumbers all others."
         )
     return said
@@ -54,8 +54,8 @@ def _sizes(account: RunRecord) -> list[str]:
     return said
 
 
-def _told(account: RunRecord) -> list[str]:
-    """What the run said of earlier epochs, each sentence once; what is still so, the others say."""
+def _earlier_warnings(account: RunRecord) -> list[str]:
+    """Warnings of earlier epochs, each once, without those that the other checks repeat."""
     epochs: dict[str, list[int]] = {}
     for record in account.records:
         for sentence in record.get("warnings") or []:
@@ -69,13 +69,14 @@ def _told(account: RunRecord) -> list[str]:
 
 
 def _skipped(account: RunRecord) -> list[str]:
-    """How many files could not be read, and why; the page lists them."""
+    """The number of unreadable files and the reasons; the page lists them."""
     if not account.skipped:
         return []
     kinds = Counter(shown(file.reason).partition(":")[0] for file in account.skipped)
     reasons = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(5))
-    some = "1 file" if len(account.skipped) == 1 else f"{len(account.skipped):,} files"
-    return [f"{some} could not be read and took no part ({reasons}); the list is at the end of this page."]
+    n = len(account.skipped)
+    some = "1 file could not be read and is" if n == 1 else f"{n:,} files could not be read and are"
+    return [f"{some} skipped ({reasons}); the list is at the end of this page."]
 
 
 def _listed(numbers: list[int]) -> str:

@@ -1,4 +1,4 @@
-"""The map: features -> a plane in which neighbours stay neighbours (t-SNE, van der Maaten & Hinton 2008)."""
+"""The map: features projected to a plane by t-SNE (van der Maaten & Hinton 2008)."""
 
 import numpy as np
 import torch
@@ -9,22 +9,22 @@ from torch import Tensor
 from connr.randomness import derive, stream
 
 MOST_POINTS = 5000
-COMPONENTS = 30  # of the principal components, what t-SNE is given: it takes a third of the time
-ITERATIONS = 500  # half of scikit-learn's; clusters are apart by then
-GRID = 10_000  # places a side, so that a coordinate is a short whole number
+COMPONENTS = 30  # principal components given to t-SNE, which then takes a third of the time
+ITERATIONS = 500  # half of scikit-learn's default; clusters are separated by then
+GRID = 10_000  # coordinates are integers below this
 
 
 def drawn(n: int, seed: int) -> Int[Tensor, " m"]:
-    """The images on the map, in order: all, or `MOST_POINTS` at random."""
+    """The sorted indices of the images on the map: all, or `MOST_POINTS` at random."""
     return torch.randperm(n, generator=stream(seed, "map"))[:MOST_POINTS].sort().values
 
 
 def coordinates(features: Float[Tensor, "m d"], seed: int) -> Int[Tensor, "m 2"]:
-    """Places 0..GRID on the plane; both axes have the same scale, so that distances mean the same along each."""
+    """Integer coordinates 0..GRID on the plane; both axes have the same scale."""
     from sklearn.manifold import TSNE
 
     points = _principal(features.double().cpu().numpy())
-    if len(points) > 4 and points[:, 0].std() > 1e-9:  # else there is nothing to unfold
+    if len(points) > 4 and points[:, 0].std() > 1e-9:  # else there is nothing to project
         start = points[:, :2] / points[:, 0].std() * 1e-4
         if start.shape[1] < 2:
             start = np.hstack([start, np.zeros_like(start)])

@@ -1,4 +1,4 @@
-"""What lies near what: the contextual neighbours (Eqs. 3-7) of some images among all of them, and how pure all of them are."""
+"""Contextual neighbours (Eqs. 3-7) of some images, and the purity of all neighbours."""
 
 from typing import NamedTuple
 
@@ -9,20 +9,22 @@ from torch import Tensor
 from connr import metrics
 from connr.neighbours import contextual
 from connr.neighbours.blockwise import nearest_blockwise
+from connr.neighbours.contextual import ContextualConfig
+from connr.networks.pretrained import Pretrained
 from connr.randomness import stream
-from connr.recipe import Contextual, Pretrained, Recipe
+from connr.recipe import Recipe
 from connr.report.map import MOST_POINTS
-from connr.report.reading import Rows
+from connr.report.reading import AssignmentTable
 
 WAYS = ("contextual", "cosine")
-COUNT = 10  # neighbours shown of an image
-MOST_CLUSTERS = 6  # that have images shown; of more, so many at random
-WHOLE_TO = 60_000  # images; of more, so many at random: the time of the search grows with their square
-TYPICAL = 0.1  # of a cluster, its most central ones and those nearest to a boundary, of which one each is drawn
+COUNT = 10  # neighbours shown per image
+MOST_CLUSTERS = 6  # clusters with examples; if there are more, a random choice
+WHOLE_TO = 60_000  # images to search; if there are more, a random choice, as the time is quadratic
+TYPICAL = 0.1  # share of a cluster, its most central and most peripheral images, from which examples are drawn
 
 
 class NeighbourExamples(NamedTuple):
-    """An image of a cluster, where it lies there, and its neighbours, the nearest first."""
+    """An image of a cluster, its position in the cluster, and its neighbours, the nearest first."""
 
     cluster: int
     where: str
@@ -31,7 +33,7 @@ class NeighbourExamples(NamedTuple):
 
 
 class NeighbourExample(NamedTuple):
-    """Some images with their neighbours; among how many those were looked for.
+    """Some images with their neighbours, and the number of images searched.
 
     purity: for each of `WAYS` the mean share of neighbours with the label of their image, where there are labels.
     together: the mean share of contextual neighbours in the cluster of their image.
@@ -44,7 +46,7 @@ class NeighbourExample(NamedTuple):
 
 
 def pool(n: int, r: Recipe) -> Int[Tensor, " m"]:
-    """The images among which neighbours are looked for, in order: all, or many at random, those of the map among them.
+    """The sorted indices of the images to search: all, or a random choice that includes those of the map.
 
     With a pretrained backbone, which takes long for each image, they are those of the map.
     """
@@ -52,12 +54,14 @@ def pool(n: int, r: Recipe) -> Int[Tensor, " m"]:
     return torch.randperm(n, generator=stream(r.seed, "map"))[:most].sort().values
 
 
-def nearby(features: Float[Tensor, "m d"], among: Int[Tensor, " m"], rows: Rows, r: Recipe) -> NeighbourExample | None:
-    """None where an image is alone.
+def nearby(
+    features: Float[Tensor, "m d"], among: Int[Tensor, " m"], rows: AssignmentTable, r: Recipe
+) -> NeighbourExample | None:
+    """Examples of neighbours; None for a single image.
 
     Args:
         features: L2-normalised.
-        among: which of the n images of `rows` they are of.
+        among: (m), indices of these images in `rows`.
     """
     if len(among) < 2:
         return None
@@ -82,17 +86,18 @@ def nearby(features: Float[Tensor, "m d"], among: Int[Tensor, " m"], rows: Rows,
 
 
 def each_way(features: Float[Tensor, "n d"], r: Recipe, count: int) -> dict[str, Int[Tensor, "n k"]]:
-    """For each of `WAYS` every image and its `count` neighbours: by the numbers of the recipe where it has them; by cosine."""
-    section = r.group.neighbourhood if isinstance(r.group.neighbourhood, Contextual) else Contextual(name="contextual")
+    """For each of `WAYS`, every image and its `count` neighbours: contextual with the recipe's settings, and by cosine."""
+    own = getattr(getattr(r.method, "group", None), "neighbourhood", None)
+    section = own if isinstance(own, ContextualConfig) else ContextualConfig()
     n, k = len(features), count + 1
     k1, k2 = min(section.k1, n), min(section.k2, n)
-    near = nearest_blockwise(features, max(k, k1, k2))  # once for both
-    ways = contextual(features, k, k1, k2, section.alpha, section.layers, sparse=True, search=lambda *_: near)
-    return {"contextual": ways.cpu(), "cosine": near.indices[:, :k].cpu()}
+    nearest = nearest_blockwise(features, max(k, k1, k2))  # once for both
+    ways = contextual(features, k, k1, k2, section.alpha, section.layers, sparse=True, search=lambda *_: nearest)
+    return {"contextual": ways.cpu(), "cosine": nearest.indices[:, :k].cpu()}
 
 
 def purities(labels: Int[Tensor, " n"], found: dict[str, Int[Tensor, "n k"]]) -> dict[str, float]:
-    """The purity of each way; none where no labelled image has a labelled neighbour."""
+    """The neighbour purity of each way; empty if no labelled image has a labelled neighbour."""
     try:
         return {way: metrics.purity(labels, indices) for way, indices in found.items()}
     except ValueError:

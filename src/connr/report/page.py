@@ -1,4 +1,4 @@
-"""`report.html`: a run as one file that needs no network, put together from the parts beside this one."""
+"""`report.html`: the report of a run in one file without external resources."""
 
 import base64
 import hashlib
@@ -10,26 +10,26 @@ import jinja2
 import torch
 
 from connr import __version__, metrics, runs
+from connr.clustering.anchors import Boundary
 from connr.clustering.boundary import keep
 from connr.data import ImageSet
-from connr.recipe import Boundary
 from connr.report import baselines, colours, contact, curves, thumbnails
 from connr.report.confusion import confusion, worst
 from connr.report.diagnostics import diagnostics, latest_sizes
 from connr.report.map import coordinates, drawn
 from connr.report.near import nearby, pool
 from connr.report.progress import duration
-from connr.report.reading import Rows, RunRecord, check_names, images_of, read, shown
+from connr.report.reading import AssignmentTable, RunRecord, check_names, images_of, read, shown
 from connr.run_folder import RunFolder, write_text
 
 PICTURES, FEWER_PICTURES = 10, 6  # of each kind on a contact sheet
 MANY_CLUSTERS = 30
-CONTACT_SIDE = 96  # pixels a thumbnail has at most
+CONTACT_SIDE = 96  # largest side of a thumbnail in pixels
 MAP_SIDE, CROWDED_MAP_SIDE, CROWDED = 64, 48, 2000
 MISTAKES, PICTURES_OF_A_MISTAKE = 6, 10
-TABLE_TO = 40  # classes or clusters; a larger table is no longer read
-AT_A_TIME = 512  # images in memory, of those that neighbours are looked for among
-FR0 = 0.8  # the share that the boundary filter keeps at first, where the recipe has none
+TABLE_TO = 40  # largest number of classes or clusters in a table
+AT_A_TIME = 512  # batch size of the search for neighbours
+FR0 = 0.8  # initial share of the boundary filter, if the recipe has none
 
 
 def write(folder: RunFolder, images: ImageSet | None = None, data: str | None = None, device: str = "auto") -> None:
@@ -37,12 +37,12 @@ def write(folder: RunFolder, images: ImageSet | None = None, data: str | None = 
 
     Args:
         folder: of the run.
-        images: those it was fitted on; None reads them again.
-        data: where from; None is where they were.
+        images: of the fit; None reads them again.
+        data: their location; None for that of the fit.
         device: to compute the features of the map on.
 
     Raises:
-        InputError: there is no run, or its images are not there or are others.
+        InputError: there is no run, or its images do not exist or differ.
     """
     account = read(folder)
     if account.rows and images:
@@ -53,7 +53,7 @@ def write(folder: RunFolder, images: ImageSet | None = None, data: str | None = 
 
 
 def render(account: RunRecord, images: ImageSet | None, device: str = "auto") -> str:
-    """The page; of an unfinished run, which has no images, its curves and warnings."""
+    """The HTML page; for an unfinished run only curves and warnings."""
     parts = _finished(account, account.rows, images, device) if account.rows and images else {}
     return (
         _environment()
@@ -68,7 +68,7 @@ def render(account: RunRecord, images: ImageSet | None, device: str = "auto") ->
             charts=curves.charts(account.records, account.recipe.train.epochs),
             seconds=sum(record["seconds"] for record in account.records),
             palette=colours.palette(account.n_clusters),
-            backbone_config={
+            versions={
                 "connr": __version__,
                 "torch": torch.__version__,
                 "Python": platform.python_version(),
@@ -79,8 +79,8 @@ def render(account: RunRecord, images: ImageSet | None, device: str = "auto") ->
     )
 
 
-def _finished(account: RunRecord, rows: Rows, images: ImageSet, device: str) -> dict[str, Any]:
-    """What only a finished run has."""
+def _finished(account: RunRecord, rows: AssignmentTable, images: ImageSet, device: str) -> dict[str, Any]:
+    """Template values of a finished run."""
     r, k = account.recipe, account.n_clusters
     labelled = bool(rows.class_names)
     table = confusion(rows, k) if labelled else None
@@ -119,7 +119,7 @@ def _finished(account: RunRecord, rows: Rows, images: ImageSet, device: str) -> 
 def _features(
     account: RunRecord, images: ImageSet, among: torch.Tensor, on_map: torch.Tensor, device: str
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """What is clustered of some images; and what a frozen backbone makes of those on the map, which are some of these."""
+    """Features of some images; and features of a frozen backbone for those of them on the map."""
     _, model = runs.load_model(account.folder, device)
     features, of_backbone = [], []
     for some in among.split(AT_A_TIME):
@@ -133,8 +133,10 @@ def _features(
     return torch.cat(features), torch.cat(of_backbone) if of_backbone else None
 
 
-def _points(account: RunRecord, rows: Rows, images: ImageSet, features: torch.Tensor, on_map: torch.Tensor) -> dict[str, Any]:
-    """What the script of the map is given; its numbers are those of assignments.csv."""
+def _points(
+    account: RunRecord, rows: AssignmentTable, images: ImageSet, features: torch.Tensor, on_map: torch.Tensor
+) -> dict[str, Any]:
+    """Data of the map's script, from assignments.csv."""
     places = coordinates(features, account.recipe.seed)
     if account.recipe.takes_features:
         sheet = thumbnails.Sheet("", 0, 1)
@@ -158,12 +160,12 @@ def _points(account: RunRecord, rows: Rows, images: ImageSet, features: torch.Te
 
 
 def _fr0(account: RunRecord) -> float:
-    anchors = account.recipe.group.anchors
+    anchors = getattr(getattr(account.recipe.method, "group", None), "anchors", None)
     return anchors.fraction if isinstance(anchors, Boundary) else FR0
 
 
 def _environment() -> jinja2.Environment:
-    """Templates in which every value is escaped. Style and script are inlined, and the page allows no others."""
+    """A template environment with autoescaping. Style and script are inlined; the page allows no others."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("connr.report"),
         autoescape=True,
@@ -176,5 +178,5 @@ def _environment() -> jinja2.Environment:
 
 
 def sha256(text: str) -> str:
-    """The hash of an inline style or script, as a content security policy names it."""
+    """The hash of an inline style or script for the content security policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

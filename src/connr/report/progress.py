@@ -1,6 +1,7 @@
-"""A run as it goes on: a bar in a terminal, a line now and then elsewhere."""
+"""Progress of a run: a bar in a terminal, otherwise a line at intervals."""
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -9,16 +10,17 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from connr.engine import Callback
 
-LINE_EVERY = 10.0  # seconds, where there is no terminal
-ESTIMATE_FROM = 120.0  # seconds of expected training worth a warning
+LINE_EVERY = 10.0  # seconds, without a terminal
+ESTIMATE_FROM = 120.0  # seconds of expected training from which the estimate is printed
 
 
 class ProgressBar(Callback):
-    """Stage, epoch, loss, ACC where labels exist, time left. To be used in a `with` block."""
+    """Shows phase, epoch, loss, ACC with labels, and remaining time. A context manager."""
 
     def __init__(self, console: Console, quiet: bool = False) -> None:
         self.console, self.quiet = console, quiet
-        self.epochs = self.per_epoch = self.t0 = self.epoch = 0
+        self.epochs = self.per_epoch = self.epoch = 0
+        self.phases: Sequence[tuple[str, int]] = ()
         self.said, self.summary, self.acc = 0.0, "", ""
         self.task = TaskID(0)
         self.passing: TaskID | None = None
@@ -55,8 +57,8 @@ class ProgressBar(Callback):
             left = (self.said - began) / (done - at) * (of - done) if done > at else None
             self.console.print(waiting or f"backbone {done:,} of {of:,} images{f', {duration(left)} left' if left else ''}")
 
-    def on_train_start(self, epochs: int, steps_per_epoch: int, first_epoch: int, first_group_epoch: int) -> None:
-        self.epochs, self.per_epoch, self.epoch, self.t0 = epochs, steps_per_epoch, first_epoch, first_group_epoch
+    def on_train_start(self, epochs: int, steps_per_epoch: int, first_epoch: int, phases: Sequence[tuple[str, int]]) -> None:
+        self.epochs, self.per_epoch, self.epoch, self.phases = epochs, steps_per_epoch, first_epoch, phases
         self.task = self.bar.add_task(
             self._where(), total=epochs * steps_per_epoch, completed=first_epoch * steps_per_epoch, summary=""
         )
@@ -77,13 +79,14 @@ class ProgressBar(Callback):
         self.bar.update(self.task, description=self._where(), summary=self.summary)
         if self.quiet or self.console.is_terminal:
             return
-        if time.monotonic() - self.said > LINE_EVERY or self.epoch in (self.t0, self.epochs):
+        if time.monotonic() - self.said > LINE_EVERY or self.epoch in (*(first for _, first in self.phases), self.epochs):
             self.said = time.monotonic()
             self.console.print(f"{record['stage']:8s} epoch {self.epoch}/{self.epochs}  {self.summary}", highlight=False)
 
     def _where(self) -> str:
-        stage = "1 instance" if self.epoch < self.t0 else "2 group"
-        return f"stage {stage}  epoch {min(self.epoch + 1, self.epochs)}/{self.epochs}"
+        begun = [name for name, first in self.phases if first <= self.epoch]
+        phase = f"phase {len(begun)} of {len(self.phases)} {begun[-1]}  " if len(self.phases) > 1 and begun else ""
+        return f"{phase}epoch {min(self.epoch + 1, self.epochs)}/{self.epochs}"
 
 
 def duration(seconds: float) -> str:

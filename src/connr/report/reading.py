@@ -1,4 +1,4 @@
-"""What a run folder says of its run: recipe, epochs, assignments, skipped files; and the images it was fitted on."""
+"""Reads a run folder: recipe, epochs, assignments, skipped files, and the images of the fit."""
 
 import os
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ from jaxtyping import Int
 from torch import Tensor
 
 from connr import recipe, runs
+from connr.clustering.assigners import Assigned
 from connr.data import ImageSet, Skipped, open_for
-from connr.data.sources import over_network
+from connr.data.sources import is_remote
 from connr.errors import InputError
-from connr.model import Assigned
 from connr.recipe import Recipe
 from connr.run_folder import RunFolder
 from connr.schema import read_skipped
 
 
 @dataclass(frozen=True)
-class Rows:
-    """assignments.csv: n names, where each image went, its label (-1 for none) as an index into `class_names`."""
+class AssignmentTable:
+    """assignments.csv: n names, the assignments, and labels (-1 for none) as indices into `class_names`."""
 
     names: list[str]
     assigned: Assigned
@@ -30,13 +30,13 @@ class Rows:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run as its folder tells it; `rows` is None while it is unfinished, and `source` and `version` are then empty."""
+    """The content of a run folder; for an unfinished run `rows` is None, and `source` and `version` are empty."""
 
     folder: RunFolder
     recipe: Recipe
     records: list[dict[str, Any]]
     skipped: list[Skipped]
-    rows: Rows | None
+    rows: AssignmentTable | None
     source: str
     version: str
 
@@ -46,10 +46,10 @@ class RunRecord:
 
 
 def read(folder: RunFolder) -> RunRecord:
-    """The account of a run, finished or not.
+    """Reads the record of a run, finished or not.
 
     Raises:
-        InputError: the folder holds no run, or a file in it is not as a run writes it.
+        InputError: the folder holds no run, or a file in it is not valid.
     """
     if not folder.holds_a_run():
         raise InputError(f"{folder.path} holds no run.")
@@ -64,18 +64,18 @@ def read(folder: RunFolder) -> RunRecord:
 
 
 def images_of(account: RunRecord, data: str | None = None) -> ImageSet:
-    """The images of a finished run, from DATA or from where they were.
+    """The images of a finished run, from DATA or from their original location.
 
     Raises:
-        InputError: it is not known where they are, they are not there, or they are others than those of assignments.csv.
+        InputError: their location is unknown, they do not exist, or differ from those of assignments.csv.
     """
     path, given = account.folder.path, data or account.source
     if not given:
         raise InputError(f"{path} was fitted on arrays in memory; save them as an .npz and add it: connr report {path} DATA.")
-    if data is None and over_network(given):
+    if data is None and is_remote(given):
         raise InputError(
-            f"{path} was fitted on {given}, which comes over the network, and a run folder opens nothing there by itself; "
-            f"name it to have it opened: connr report {path} {given}."
+            f"{path} was fitted on {given}, which needs the network, and a run folder alone starts no download; "
+            f"name it to open it: connr report {path} {given}."
         )
     try:
         images = open_for(account.recipe, given, leave_out=path, cache=account.folder.cache)
@@ -86,7 +86,7 @@ def images_of(account: RunRecord, data: str | None = None) -> ImageSet:
 
 
 def check_names(account: RunRecord, images: ImageSet, given: str) -> None:
-    """Refuses images that are not those of assignments.csv, in number, name or order."""
+    """Checks that images match assignments.csv in number, names and order."""
     there, asked = images.names, account.rows.names if account.rows else []
     if there == asked:
         return
@@ -105,7 +105,7 @@ def shown(name: str) -> str:
     return os.fsencode(name).decode("utf-8", errors="replace")
 
 
-def _rows(folder: RunFolder, n_clusters: int) -> Rows:
+def _rows(folder: RunFolder, n_clusters: int) -> AssignmentTable:
     placed = runs.read_assignments(folder, n_clusters)
     written = {row.label for row in placed} - {""}
     class_names = sorted(written, key=int) if all(name.isdecimal() for name in written) else sorted(written)
@@ -115,4 +115,6 @@ def _rows(folder: RunFolder, n_clusters: int) -> Rows:
         torch.tensor([row.distance for row in placed]),
         torch.tensor([row.boundary_ratio for row in placed]),
     )
-    return Rows([row.path for row in placed], assigned, torch.tensor([index[row.label] for row in placed]), class_names)
+    return AssignmentTable(
+        [row.path for row in placed], assigned, torch.tensor([index[row.label] for row in placed]), class_names
+    )

@@ -1,4 +1,4 @@
-"""A picture of what the clusters are: a row of images from each."""
+"""A picture of the clusters with a row of images of each."""
 
 from io import BytesIO
 
@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from connr.clustering.assigners import Assigned
 from connr.data import Rows
-from connr.model import Assigned
 
 GROUND = 255
 
 
 def spread_out(assigned: Assigned, cluster: int, count: int) -> list[int]:
-    """Up to `count` images of a cluster, from its most central to its farthest, in even steps of rank."""
+    """Up to `count` images of a cluster, from the most central to the farthest, at equal steps of rank."""
     members = (assigned.clusters == cluster).nonzero().flatten()
     by_distance = members[assigned.distances[members].argsort(stable=True)]
     communicator = torch.linspace(0, len(members) - 1, min(count, len(members))).round().long()
@@ -42,9 +42,9 @@ def cluster_sheet(images: Rows, assigned: Assigned, n_clusters: int, per_cluster
 
     Args:
         images: (n c h w).
-        assigned: where each of them went.
-        n_clusters: rows; an empty cluster has an empty one.
-        per_cluster: images a row.
+        assigned: their assignments.
+        n_clusters: number of rows; the row of an empty cluster is empty.
+        per_cluster: images per row.
     """
     from matplotlib.figure import Figure
 

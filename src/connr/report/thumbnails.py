@@ -1,4 +1,4 @@
-"""Small pictures inside the page: WebP as data URIs, one by one or many on one sheet."""
+"""Thumbnails as WebP data URIs, single or combined in one sheet."""
 
 import base64
 import math
@@ -13,11 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from connr.data import Rows
-from connr.data.pixels import resized
+from connr.data.pixels import crop_and_resize
 
-LOSSLESS_TO = 16  # pixels; below that compression shows, and saves nothing
+LOSSLESS_TO = 16  # pixels; lossy compression of smaller pictures is visible and saves nothing
 QUALITY = 78
-AT_A_TIME = 256  # pictures that there are of in their own size
+AT_A_TIME = 256  # pictures in memory at full size
 
 
 class Sheet(NamedTuple):
@@ -29,19 +29,19 @@ class Sheet(NamedTuple):
 
 
 def smaller(images: Rows, which: Int[Tensor, " m"], most: int) -> UInt8[Tensor, "m c s s"]:
-    """Some pictures, at most `most` pixels a side; in memory there are never many in their own size."""
+    """Pictures reduced to at most `most` pixels per side, in batches."""
     side = min(most, images.shape[2])
-    return torch.cat([resized(images[some], side) for some in which.split(AT_A_TIME)])
+    return torch.cat([crop_and_resize(images[some], side) for some in which.split(AT_A_TIME)])
 
 
 def uri(image: UInt8[Tensor, "c h w"], most: int) -> str:
-    """A picture of at most `most` pixels a side."""
-    small = resized(image.unsqueeze(0), min(most, image.shape[1]))[0]
+    """The data URI of a picture reduced to at most `most` pixels per side."""
+    small = crop_and_resize(image.unsqueeze(0), min(most, image.shape[1]))[0]
     return _webp(small.permute(1, 2, 0).numpy(), lossless=small.shape[1] <= LOSSLESS_TO)
 
 
 def sheet(images: UInt8[Tensor, "n c s s"]) -> Sheet:
-    """All pictures on one sheet, as square as it can be. One file decodes in a fraction of the time of many."""
+    """All pictures on one nearly square sheet, which decodes much faster than many files."""
     n, channels, side, _ = images.shape
     columns = math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)

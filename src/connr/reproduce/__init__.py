@@ -1,4 +1,4 @@
-"""`connr reproduce`: the paper's tables as runs, mean ± std over seeds beside the paper's numbers.
+"""`connr reproduce`: runs the paper's tables; mean ± std over seeds, with the paper's numbers.
 
 `plan` says what there is to do, without importing torch; `runner` does it.
 """

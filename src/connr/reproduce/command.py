@@ -1,4 +1,4 @@
-"""What `connr reproduce` does: a table or a figure, from names to files."""
+"""The command `connr reproduce`: makes a table or a figure."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from connr.reproduce.runner import Cost, measure, reproduce
 from connr.reproduce.tables import TABLES
 from connr.run_folder import write_bytes, write_text
 
-Listeners = Callable[[Cell], AbstractContextManager[Callback]]
+CallbackFactory = Callable[[Cell], AbstractContextManager[Callback]]
 
 
 def time_steps(command: str, recipes: dict[str, Recipe], rounds: int, out: Path, into: Path | None, device: str) -> str:
@@ -39,7 +39,7 @@ def time_steps(command: str, recipes: dict[str, Recipe], rounds: int, out: Path,
 
 
 def costs(todo: list[Cell]) -> Iterator[tuple[Cell, Cost]]:
-    """Of each row once: seconds a seed. Rows with the same stage 1 are measured once.
+    """The cost of each row in seconds per seed. Rows with the same stage 1 are measured once.
 
     Raises:
         InputError: a recipe does not say how many images its data set has.
@@ -65,12 +65,12 @@ def open_all(todo: list[Cell], data: str | None) -> dict[str, ImageSet]:
             raise InputError(f"the images of {name} are needed: add --recipe {name} --data FOLDER or FILE.npz, or set {ROOT}.")
         images[name] = open_for(cell.recipe, data or name, labels_from_folders=cell.recipe.data.labels_from_folders)
         if not images[name].labelled:
-            raise InputError(f"{data} has no labels: tables and figures are made of scores.")
+            raise InputError(f"{data} has no labels: tables and figures need scores.")
     return images
 
 
 def without_its_place(data: str) -> str:
-    """DATA for a page that others read: a name, or a file without its folder, which is nobody else's business."""
+    """DATA for publication: a name, or a file name without its folder."""
     return data if data.startswith(HUB) else dataset_name(data) or Path(data).name
 
 
@@ -82,19 +82,20 @@ def carry_out(
     out: Path,
     into: Path | None,
     device: str,
-    ears: Listeners,
+    callback: CallbackFactory,
     devices: int = 1,
 ) -> str:
-    """Runs what is not done, writes results, and returns them as Markdown.
+    """Runs the missing cells, writes results, and returns them as Markdown.
 
     Args:
-        what, command: the table or figure, and the line that makes it, for the record.
+        what: the table or figure.
+        command: the command line, which is recorded.
         todo, images: from `plan` and `open_all`.
         out: results go to out/what.
-        into: a Markdown document to put the section into as well.
+        into: a Markdown document into which the section is also written.
         device, ears, devices: of the runs.
     """
-    found = reproduce(todo, images, device, ears, devices)
+    found = reproduce(todo, images, device, callback, devices)
     place = out / what
     place.mkdir(parents=True, exist_ok=True)
     if what in TABLES:

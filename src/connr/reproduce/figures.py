@@ -10,14 +10,19 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from connr import experiment, metrics, runs
+from connr.clustering.anchors import Boundary
 from connr.clustering.boundary import boundary_ratio, keep
 from connr.clustering.kmeans import Clusters, kmeans
 from connr.data import ImageSet, batches
 from connr.engine import checkpoint, extract
+from connr.losses import normalize_rows
+from connr.methods.connr import ConNRConfig, GroupPhase
 from connr.neighbours import contextual, local
+from connr.neighbours.contextual import ContextualConfig
 from connr.randomness import stream
-from connr.recipe import Boundary, Contextual, Recipe
+from connr.recipe import Recipe
 from connr.reproduce.plan import Cell
+from connr.reproduce.steps import first_group_epoch
 from connr.reproduce.tables import WHOLE
 from connr.views import Augment
 
@@ -45,29 +50,30 @@ class Moment(NamedTuple):
 def end_of_stage_1(cell: Cell, images: ImageSet) -> Moment:
     """The network as it was when stage 2 began, on the CPU."""
     r = cell.recipe
-    framework = experiment.build(r)
-    optimizer = experiment.optimizer_for(r, framework)
-    checkpoint.load(checkpoint.after(cell.folder.checkpoints, r.t0), framework, optimizer, images.fingerprint())
+    method, t0 = experiment.build(r, n_images=len(images)), first_group_epoch(r)
+    checkpoint.load(checkpoint.after(cell.folder.checkpoints, t0), method, images.fingerprint())
     normalise = Augment(*images.statistics()).normalise
-    features = extract(framework.representation.eval(), images.images, normalise, torch.device("cpu"))
-    clusters = kmeans(features, r.clusters or 2, restarts=r.kmeans.restarts, generator=stream(r.seed, "kmeans", r.t0))
+    features = normalize_rows(extract(method.features().eval(), images.images, normalise, torch.device("cpu")))
+    clusters = kmeans(features, r.clusters or 2, restarts=r.kmeans.restarts, generator=stream(r.seed, "kmeans", t0))
     return Moment(r, features, clusters)
 
 
 def neighbourhoods(moment: Moment, rows: Int[Tensor, " b"], k: int) -> dict[str, Int[Tensor, "b k"]]:
     """Both neighbourhoods of a batch, with the recipe's own k1 and k2."""
-    section = moment.recipe.group.neighbourhood
-    assert isinstance(section, Contextual)  # the last row of table 2
+    section = group_of(moment.recipe).neighbourhood.model_copy(update={"k": k})  # contextual, in the last row of table 2
     features = moment.features[rows]
-    return {
-        "local": local(features, k),
-        "contextual": contextual(features, k, section.k1, section.k2, section.alpha, section.layers),
-    }
+    return {"local": local(features, k), "contextual": section.build()(features)}
+
+
+def group_of(r: Recipe) -> GroupPhase:
+    """The second phase of a recipe of ConNR."""
+    assert isinstance(r.method, ConNRConfig)  # as all rows of table 2
+    return r.method.group
 
 
 def off_boundary(moment: Moment, rows: Int[Tensor, " b"]) -> Bool[Tensor, " b"]:
     """The images of a batch that the boundary filter keeps at the start of stage 2, by the recipe's fraction."""
-    anchors = moment.recipe.group.anchors
+    anchors = group_of(moment.recipe).anchors
     assert isinstance(anchors, Boundary)  # the last row of table 2
     ratios = boundary_ratio(moment.features[rows], moment.clusters.centroids, moment.clusters.assignments[rows])
     return keep(ratios, anchors.fraction)
@@ -77,7 +83,7 @@ def purities(moment: Moment, labels: Int[Tensor, " n"]) -> dict[str, dict[int, f
     """Figure 2: mean purity of the k nearest in a batch, by kind and k, over one epoch's batches; the anchor not counted."""
     r = moment.recipe
     found: dict[str, dict[int, list[float]]] = {kind: {} for kind in KINDS}
-    for rows in batches(len(labels), r.train.batch_size, r.seed, epoch=r.t0):
+    for rows in batches(len(labels), r.train.batch_size, r.seed, epoch=first_group_epoch(r)):
         kept = off_boundary(moment, rows)
         for k in (size for size in SIZES if size <= len(rows)):
             for kind, neighbours in neighbourhoods(moment, rows, k).items():
@@ -110,7 +116,7 @@ def figure2(moments: Iterable[Moment], labels: Int[Tensor, " n"], place: Path) -
 
 
 def figure3(result: dict[str, Any], todo: list[Cell], place: Path) -> None:
-    """ACC against fr0, against (k1, k2), and over epochs beside BYOL alone; figure3.png.
+    """ACC against fr0, against (k1, k2), and over epochs compared with BYOL alone; figure3.png.
 
     The paper shows the first on CIFAR-10 and the others on ImageNet-Dogs; on another data set all are of that set.
 
@@ -126,11 +132,11 @@ def figure3(result: dict[str, Any], todo: list[Cell], place: Path) -> None:
     for axes, prefix in zip(panels[:2], (FRACTION, K1_K2), strict=True):
         data_set = _data_set_of(prefix, todo)
         rows = {row["row"]: row["acc"] for row in result["rows"] if row["data"] == data_set}
-        whole = next(cell.recipe.group for cell in todo if cell.data_set == data_set and cell.row.name == WHOLE)
+        whole = next(group_of(cell.recipe) for cell in todo if cell.data_set == data_set and cell.row.name == WHOLE)
         found = {name.removeprefix(prefix): acc for name, acc in rows.items() if name.startswith(prefix)}
         if prefix == FRACTION and isinstance(whole.anchors, Boundary):
             found.setdefault(f"{whole.anchors.fraction}", rows[WHOLE])
-        if prefix == K1_K2 and isinstance(whole.neighbourhood, Contextual):
+        if prefix == K1_K2 and isinstance(whole.neighbourhood, ContextualConfig):
             found.setdefault(f"{whole.neighbourhood.k1}, {whole.neighbourhood.k2}", rows[WHOLE])
         names = sorted(found, key=lambda name: [float(part) for part in name.split(",")])
         mean, std = [found[name]["mean"] for name in names], [found[name]["std"] or 0 for name in names]
@@ -140,7 +146,7 @@ def figure3(result: dict[str, Any], todo: list[Cell], place: Path) -> None:
         axes.set(xlabel=prefix.removesuffix(" = "), ylabel="ACC in %", title=data_set)
         axes.legend(frameon=False)
     data_set = _data_set_of(K1_K2, todo)
-    t0 = next(cell.recipe.t0 for cell in todo if cell.data_set == data_set)
+    t0 = next(first_group_epoch(cell.recipe) for cell in todo if cell.data_set == data_set)
     for name, curve in curves([cell for cell in todo if cell.data_set == data_set]).items():
         colour = KINDS["contextual" if name == WHOLE else "local"]
         label = "ConNR" if name == WHOLE else "BYOL alone"
@@ -200,13 +206,15 @@ def figure4(moment: Moment, labels: Int[Tensor, " n"], place: Path, most: int = 
 
 
 def figure5(moment: Moment, images: ImageSet, place: Path, anchors: int = 8, k: int = 11) -> None:
-    """Top-10 neighbours, Euclidean beside contextual, of the anchors of a batch where the two differ most; figure5.png.
+    """Top-10 neighbours, Euclidean and contextual, of the anchors of a batch where the two differ most; figure5.png.
 
     Wrong ones are framed red; green are right ones that only the contextual neighbourhood finds.
     """
     from matplotlib.figure import Figure
 
-    rows = next(batches(len(images), moment.recipe.train.batch_size, moment.recipe.seed, epoch=moment.recipe.t0))
+    rows = next(
+        batches(len(images), moment.recipe.train.batch_size, moment.recipe.seed, epoch=first_group_epoch(moment.recipe))
+    )
     euclidean = local(moment.features[rows], k)
     context = contextual(moment.features[rows], k, max(PAPER_K1, k - 1), PAPER_K2)  # a smaller k1 relates fewer than 10
     shared = (euclidean.unsqueeze(2) == context.unsqueeze(1)).any(dim=2).sum(dim=1)

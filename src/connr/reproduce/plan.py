@@ -1,4 +1,4 @@
-"""A table or figure by name -> its rows x seeds: recipe, run folder, command, and how much there is to do.
+"""The plan of a table or figure: recipe, run folder, command and cost of each row and seed.
 
 Nothing here imports torch, so that a dry run answers at once.
 """
@@ -7,11 +7,13 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from connr import recipe
+from connr.clustering.anchors import Boundary
 from connr.errors import InputError
-from connr.recipe import Boundary, Contextual, Recipe
+from connr.neighbours.contextual import ContextualConfig
+from connr.recipe import Recipe
 from connr.reproduce.tables import TABLES, Row, rows_of
 from connr.run_folder import RunFolder
 
@@ -35,7 +37,7 @@ class Cell(NamedTuple):
 
     @property
     def command(self) -> str:
-        """The same run by hand; DATA stands for its images."""
+        """The equivalent `connr fit` command; DATA stands for its images."""
         settings = (*self.settings, *settings_of(self.data_set, self.row, self.settings))
         written = "".join(f" --set {shlex.quote(setting)}" for setting in settings)
         return f"connr fit DATA --recipe {self.data_set}{self.row.recipe}{written} --seed {self.seed}"
@@ -47,9 +49,9 @@ def settings_of(data_set: str, row: Row, settings: tuple[str, ...] = ()) -> list
     Raises:
         InputError: there is no such recipe.
     """
-    group = recipe.load(data_set + row.recipe, settings).group
-    k = getattr(group.neighbourhood, "k", Contextual(name="contextual").k)
-    fraction = getattr(group.anchors, "fraction", Boundary(name="boundary").fraction)
+    group: Any = getattr(recipe.load(data_set + row.recipe, settings).method, "group", None)
+    k = getattr(getattr(group, "neighbourhood", None), "k", ContextualConfig().k)
+    fraction = getattr(getattr(group, "anchors", None), "fraction", Boundary().fraction)
     return [setting.format(k=k, fraction=fraction) for setting in row.settings]
 
 
@@ -69,7 +71,7 @@ def cells(table: str, data_sets: tuple[str, ...], seeds: int, out: Path, setting
     """
     for data_set in data_sets:
         rows = rows_of(table, data_set)
-        both_stages = [row for row in rows if "train.group_from=1" not in row.settings]
+        both_stages = [row for row in rows if "method.start=1" not in row.settings]
         for seed in range(seeds):
             folder_of: dict[str, RunFolder] = {}
             for row in (*reversed(both_stages), *(row for row in rows if row not in both_stages)):
@@ -87,7 +89,7 @@ def of(what: str, data_set: str | None, seeds: int, out: Path, settings: tuple[s
         data_set: the recipe whose data set it is made on; None for the data sets of the paper.
         seeds: of each row, at least 1.
         out: the run folders go below it.
-        settings: laid over every recipe, `a.b=value`; those of a row are laid over them.
+        settings: applied to every recipe, `a.b=value`; those of a row override them.
 
     Raises:
         InputError: there is no such table, figure or recipe, or a setting is wrong.
@@ -126,14 +128,14 @@ def check_data(what: str, todo: list[Cell], data: str | None) -> None:
 
 
 def stage_1_of(r: Recipe) -> str:
-    """All of a recipe that stage 1 depends on, as text."""
+    """The parts of a recipe on which stage 1 depends, as text."""
     written = r.model_dump(mode="json")
-    written["train"] = {key: value for key, value in written["train"].items() if key != "group_from"}
-    return str({key: value for key, value in written.items() if key not in {"group", "description"}})
+    written["method"] = {key: value for key, value in written["method"].items() if key not in {"start", "group"}}
+    return str({key: value for key, value in written.items() if key != "description"})
 
 
 class Count(NamedTuple):
-    """What one seed of a cell takes: images of its data set, and training steps."""
+    """The number of images and training steps of one seed of a cell."""
 
     images: int
     steps: int
@@ -152,7 +154,7 @@ def count(cell: Cell) -> Count:
 
 
 def counts(todo: list[Cell]) -> list[tuple[Cell, Count]]:
-    """Of each row once: images, and steps a seed.
+    """The images and steps per seed of each row.
 
     Raises:
         InputError: a recipe does not say how many images its data set has.

@@ -1,4 +1,4 @@
-"""Rows x seeds as run folders. What is done is not done again, what was interrupted goes on, and stage 1 is shared.
+"""Runs rows x seeds as run folders. Finished runs are skipped, interrupted ones continue, and stage 1 is shared.
 
 Rows that differ in stage 2 only have the same stage 1, step by step, so the first of them trains it and the others start
 from its checkpoint; `tests/test_run.py` shows that this changes nothing.
@@ -10,14 +10,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
-from connr import experiment, recipe, runs
+from connr import recipe, runs
 from connr.data import ImageSet
-from connr.engine import Callback, checkpoint, update
+from connr.engine import Callback, checkpoint
 from connr.errors import InputError
 from connr.recipe import Recipe
 from connr.reproduce.plan import Cell, count, stage_1_of
+from connr.reproduce.steps import first_group_epoch, first_step
 from connr.run_folder import differences
 
 GPU_FLOPS = 60e12  # per second, what a data-centre GPU is assumed to sustain on these networks; an estimate, not a measurement
@@ -30,13 +29,13 @@ def reproduce(
     callback: Callable[[Cell], AbstractContextManager[Callback]],
     devices: int = 1,
 ) -> dict[tuple[str, str], list[dict[str, float]]]:
-    """Runs what is not done yet.
+    """Runs the cells that are not finished.
 
     Args:
         todo: from `cells`.
         images: by data set, labelled.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        listener: entered around each run; it hears of the run's steps and epochs.
+        callback: for each cell, a context manager and callback of its run.
         devices: processes that share each batch of a run, at least 1.
 
     Returns:
@@ -52,7 +51,7 @@ def reproduce(
     for cell in todo:
         shared = cell.data_set, cell.seed, stage_1_of(cell.recipe)
         if not cell.folder.assignments.is_file():
-            with callback(cell) as ears:
+            with callback(cell) as run_callback:
                 runs.fit(
                     cell.recipe,
                     images[cell.data_set],
@@ -61,10 +60,11 @@ def reproduce(
                     start_from=first_of.get(shared),
                     device=device,
                     devices=devices,
-                    callback=ears,
+                    callback=run_callback,
                 )
-        end_of_stage_1 = checkpoint.after(cell.folder.checkpoints, cell.recipe.t0)
-        if cell.recipe.t0 < cell.recipe.train.epochs and end_of_stage_1.is_file():
+        t0 = first_group_epoch(cell.recipe)
+        end_of_stage_1 = checkpoint.after(cell.folder.checkpoints, t0)
+        if t0 < cell.recipe.train.epochs and end_of_stage_1.is_file():
             first_of.setdefault(shared, end_of_stage_1)
         seconds = sum(record["seconds"] for record in runs.history(cell.folder))
         found.setdefault((cell.data_set, cell.row.name), []).append({**runs.evaluate(cell.folder), "seconds": seconds})
@@ -72,7 +72,7 @@ def reproduce(
 
 
 def _refuse_another_recipe(cell: Cell, n: int) -> None:
-    """A run of other settings in the same folder is not a result of this table."""
+    """Refuses a run with other settings in the same folder."""
     if not cell.folder.holds_a_run():
         return
     there, asked = recipe.load(str(cell.folder.recipe)), runs.clamp_to_data(cell.recipe, n)
@@ -84,7 +84,7 @@ def _refuse_another_recipe(cell: Cell, n: int) -> None:
 
 
 class Cost(NamedTuple):
-    """Seconds of one seed of a cell: on this machine, and estimated on one data-centre GPU."""
+    """Seconds per seed of a cell: on this machine, and estimated for a data-centre GPU."""
 
     here: float
     gpu: float
@@ -94,7 +94,7 @@ def measure(cell: Cell, batch: int = 32) -> Cost:
     """Times training steps of a cell's stage 1 here, and counts the operations of one.
 
     Args:
-        cell: whose recipe; the images are made up, of its size.
+        cell: its recipe is timed, on random images.
         batch: images in a timed step, at least 2; the time is scaled to the recipe's batch.
 
     Raises:
@@ -107,18 +107,9 @@ def measure(cell: Cell, batch: int = 32) -> Cost:
 
 
 def _one_step(r: Recipe, batch: int) -> Callable[[], Any]:
-    """Forward, backward, optimiser and target of stage 1 on a small batch."""
-    plan = experiment.plan_for(r, [0.5] * r.data.channels, [0.25] * r.data.channels)
-    framework = experiment.build(r)
-    optimizer = experiment.optimizer_for(r, framework)
-    pixels = torch.randint(0, 256, (batch, r.data.channels, r.data.size, r.data.size), dtype=torch.uint8)
-    stage, generator = plan.stages[0], torch.Generator().manual_seed(0)
-
-    def one() -> None:
-        views = stage.views(pixels, generator), stage.views(pixels, generator)
-        update(framework, optimizer, views, torch.arange(batch), stage.sockets(0, None), 0.99)
-
-    return one
+    """Views, forward, backward, optimiser and target of the first phase on a small batch."""
+    step = first_step(r, batch)
+    return lambda: step.run(step.phases[0])
 
 
 def _seconds(one: Callable[[], Any]) -> float:

@@ -1,4 +1,4 @@
-"""Table 3: steps per second with and without ConNR, turn about in one process, on made-up images of the recipe's size."""
+"""Table 3: steps per second with and without ConNR, alternating in one process, on random images of the recipe's size."""
 
 import statistics
 import time
@@ -6,11 +6,8 @@ from typing import Any
 
 import torch
 
-from connr import experiment
-from connr.clustering.kmeans import Clusters
-from connr.engine import update
-from connr.randomness import stream
 from connr.recipe import Recipe
+from connr.reproduce.steps import first_step
 
 PAPER = {  # it/s at batch 256 on one RTX 3090
     "cifar10": (7.74, 7.68),
@@ -27,28 +24,17 @@ def compare(r: Recipe, rounds: int, device: torch.device) -> dict[str, Any]:
     Returns:
         `byol`, `connr`: steps per second, medians. `ratios`: ConNR's rate over BYOL's, pair by pair.
     """
-    b, k = r.train.batch_size, r.clusters or 10
-    plan = experiment.plan_for(r, [0.5] * r.data.channels, [0.25] * r.data.channels)
-    framework = experiment.build(r).to(device)
-    optimizer = experiment.optimizer_for(r, framework)
-    generator, indices = stream(r.seed, "speed"), torch.arange(b, device=device)
-    pixels = torch.randint(0, 256, (b, r.data.channels, r.data.size, r.data.size), generator=generator).to(device, torch.uint8)
-    with torch.no_grad():
-        width = framework.embed(*[plan.stages[0].views(pixels[:2], generator)] * 2)[1].shape[1]
-    clusters = Clusters(torch.randn(k, width, generator=generator).to(device), indices % k, 0.0)
+    steps = first_step(r, r.train.batch_size, device)
 
-    def one(stage: int) -> float:
-        part = plan.stages[stage]
-        views = part.views(pixels, generator), part.views(pixels, generator)
-        sockets = part.sockets(plan.t0 if stage else 0, clusters)
+    def one(which: int) -> float:
+        phase = steps.phases[which]
+        views = steps.views(phase)
         _wait(device)
         began = time.perf_counter()
-        update(framework, optimizer, views, indices, sockets, 0.99)
+        steps.run(phase, views)
         _wait(device)
         return time.perf_counter() - began
 
-    for group in optimizer.param_groups:
-        group["lr"] = 1e-4
     pairs = [(one(0), one(1)) if turn % 2 else (one(1), one(0))[::-1] for turn in range(rounds + 1)][1:]
     return {
         "byol": 1 / statistics.median(plain for plain, _ in pairs),
@@ -58,7 +44,7 @@ def compare(r: Recipe, rounds: int, device: torch.device) -> dict[str, Any]:
 
 
 def markdown(rows: dict[str, dict[str, Any]], command: str, where: str) -> str:
-    """The table, with the paper's."""
+    """The table, with the paper's numbers."""
     lines = [
         "## Table3, training speed",
         "",

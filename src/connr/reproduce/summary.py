@@ -1,4 +1,4 @@
-"""Scores over seeds as a table: for a terminal and Markdown, and as JSON with where and when it was measured."""
+"""Scores over seeds as a Markdown table, and as JSON with machine, versions and date."""
 
 import json
 import os

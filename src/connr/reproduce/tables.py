@@ -54,14 +54,14 @@ class Table(NamedTuple):
         return [name for name, found in self.paper.items() if name not in ours and data_set in found]
 
 
-SINGLE_PROCESS = ("train.group_from=1",)
-LOCAL = ("group.neighbourhood.name=local", "group.neighbourhood.k={k}")
-ALL = ("group.anchors.name=all",)
-UNRELAXED = ("group.anchors.final={fraction}",)
-ITSELF = ("group.neighbourhood.name=itself",)
+ALONE = ("method.start=1",)
+LOCAL = ("method.group.neighbourhood.name=local", "method.group.neighbourhood.k={k}")
+ALL = ("method.group.anchors.name=all",)
+UNRELAXED = ("method.group.anchors.final={fraction}",)
+ITSELF = ("method.group.neighbourhood.name=itself",)
 CONTROL = "InC, stage 2's views and rates"  # InC alone keeps those of stage 1 to the end
 WHOLE = "as the recipe"
-MAIN = (Row("BYOL", SINGLE_PROCESS), Row("ConNR"))
+MAIN = (Row("BYOL", ALONE), Row("ConNR"))
 
 TABLES = {
     "table1": Table(
@@ -71,7 +71,7 @@ TABLES = {
         "Ablation",
         ("cifar10",),
         (
-            Row("InC", SINGLE_PROCESS),
+            Row("InC", ALONE),
             Row(CONTROL, ITSELF + ALL),
             Row("LN", LOCAL + ALL),
             Row("CnAffN", ALL),
@@ -86,9 +86,9 @@ TABLES = {
         "Other frameworks",
         ("cifar10", "cifar20"),
         (
-            Row("SimSiam", SINGLE_PROCESS, "-simsiam-connr"),
+            Row("SimSiam", ALONE, "-simsiam-connr"),
             Row("SimSiam + ConNR", (), "-simsiam-connr"),
-            Row("MoCo v2", SINGLE_PROCESS, "-moco-connr"),
+            Row("MoCo v2", ALONE, "-moco-connr"),
             Row("MoCo v2 + ConNR", (), "-moco-connr"),
         ),
         PUBLISHED["table4"],
@@ -97,12 +97,12 @@ TABLES = {
         "Sweeps",
         ("cifar10", "imagenet-dogs"),
         (
-            Row("BYOL", SINGLE_PROCESS),
-            *(Row(f"fr0 = {fr}", (f"group.anchors.fraction={fr}",), "", ("cifar10",)) for fr in (0.7, 0.8, 0.9, 1.0)),
+            Row("BYOL", ALONE),
+            *(Row(f"fr0 = {fr}", (f"method.group.anchors.fraction={fr}",), "", ("cifar10",)) for fr in (0.7, 0.8, 0.9, 1.0)),
             *(
                 Row(
                     f"k1, k2 = {k1}, {k2}",
-                    (f"group.neighbourhood.k1={k1}", f"group.neighbourhood.k2={k2}"),
+                    (f"method.group.neighbourhood.k1={k1}", f"method.group.neighbourhood.k2={k2}"),
                     "",
                     ("imagenet-dogs",),
                 )

@@ -1,36 +1,49 @@
-"""assignments.csv of a run: written from what the model said, read, and scored."""
+"""assignments.csv of a run: writing, reading and scoring."""
 
 from connr import metrics
+from connr.clustering.assigners import Assigned
 from connr.data import ImageSet
 from connr.errors import InputError
-from connr.model import Assigned
 from connr.run_folder import RunFolder
-from connr.schema import Assignment
+from connr.schema import AssignmentRow
 from connr.schema import read_assignments as read_rows
 from connr.schema import write_assignments as write_rows
 
 
 def write_assignments(assigned: Assigned, images: ImageSet, folder: RunFolder) -> None:
-    """assignments.csv: a row per image, in the order of the images; `label` is empty where there is none."""
+    """Writes assignments.csv: a row per image, in the order of the images; `label` is empty for unlabelled images.
+
+    Args:
+        assigned: clusters of the n images.
+        images: their names and labels.
+        folder: of the run.
+    """
     labels = [_label(images, int(label)) for label in images.labels]
     columns = (images.names, assigned.clusters.tolist(), assigned.distances.tolist(), assigned.ratios.tolist(), labels)
-    write_rows(folder.assignments, (Assignment(*row) for row in zip(*columns, strict=True)))
+    write_rows(folder.assignments, (AssignmentRow(*row) for row in zip(*columns, strict=True)))
 
 
-def read_assignments(folder: RunFolder, clusters: int | None = None) -> list[Assignment]:
-    """The rows of a finished run, as `connr.schema.read_assignments`.
+def read_assignments(folder: RunFolder, clusters: int | None = None) -> list[AssignmentRow]:
+    """Reads assignments.csv of a finished run, see `connr.schema.read_assignments`.
+
+    Args:
+        folder: of the run.
+        clusters: number of clusters, to check the cluster numbers against; None for no check.
 
     Raises:
-        InputError: the file is not there, or not as a run writes it.
+        InputError: the file does not exist or is not valid.
     """
     return read_rows(folder.assignments, clusters)
 
 
 def evaluate(folder: RunFolder) -> dict[str, float]:
-    """ACC, NMI, ARI and n of assignments.csv.
+    """Scores assignments.csv against its labels.
+
+    Returns:
+        ACC, NMI, ARI in [0, 1] (ARI may be negative), and n, the number of labelled images.
 
     Raises:
-        InputError: there is none, or no image in it has a label.
+        InputError: the file does not exist, or no image in it has a label.
     """
     if not folder.assignments.exists():
         state = "an unfinished run; finish it with --resume" if folder.holds_a_run() else "no run"

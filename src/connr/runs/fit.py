@@ -1,4 +1,4 @@
-"""Images + recipe -> a finished run and its folder."""
+"""`fit`: trains on images by a recipe and writes the run folder."""
 
 import tempfile
 from collections.abc import Iterator
@@ -10,26 +10,37 @@ from typing import Any
 from torch import nn
 
 from connr import experiment, pretrained, recipe
-from connr.networks import Backbone, features_out
-from connr.data import ImageSet, FileRows, parts
+from connr.clustering.assigners import Assigned
+from connr.data import FileRows, ImageSet, parts
 from connr.data.image_set import AT_A_TIME
-from connr.errors import InputError, NotWritten
-from connr.model import Assigned, Model, place
 from connr.distributed import SINGLE_PROCESS, launch
-from connr.recipe import Recipe
-from connr.runs.assignments import write_assignments
-from connr.runs.inputs import Inputs, inputs_of
-from connr.runs.worker import Job, Trained, prepared, train_here, train_in_process
-from connr.runs.saved import save_model
-from connr.run_folder import RunFolder, differences
-from connr.schema import write_skipped
 from connr.engine import Callback, CallbackForwarder, checkpoint
 from connr.engine.extraction import extract
+from connr.engine.text_log import TextLog
+from connr.errors import InputError, NotWritten
+from connr.model import Model
+from connr.networks import Backbone, features_out
+from connr.recipe import Recipe
+from connr.run_folder import RunFolder, differences
+from connr.runs.assignments import write_assignments
+from connr.runs.inputs import Inputs, build_inputs
+from connr.runs.saved import save_model
+from connr.runs.worker import Job, Trained, prepare, train_in_process, train_process
+from connr.schema import write_skipped
+
+NEIGHBOURHOOD_SIZES = ("k", "k1", "k2")  # keys of a method's section
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A finished run: its model, what it says of the images it was fitted on, and a record per epoch."""
+    """The result of a run.
+
+    Attributes:
+        recipe: with the sizes that `clamp_to_data` changed.
+        model: fitted.
+        assigned: clusters of the training images.
+        history: a record per epoch, as in events.jsonl.
+    """
 
     recipe: Recipe
     model: Model
@@ -38,7 +49,11 @@ class Fitted:
 
 
 def clamp_to_data(r: Recipe, n: int) -> Recipe:
-    """The recipe with a batch no larger than the n images, and no more neighbours than they have.
+    """Limits the batch size and the numbers of neighbours of a recipe to the number of images.
+
+    Args:
+        r: the recipe.
+        n: number of images.
 
     Raises:
         InputError: there are fewer images than clusters, no number of clusters, or a batch too small for the neighbours.
@@ -56,9 +71,19 @@ def clamp_to_data(r: Recipe, n: int) -> Recipe:
     smaller["train"]["batch_size"] = min(n, r.train.batch_size)
     smaller["feature_views"] |= {"neighbours": neighbours, "k1": min(n, views.k1), "k2": min(n, views.k2)}
     if r.takes_features:  # tables are often small
-        for stage in (smaller["instance"]["neighbourhood"], smaller["group"]["neighbourhood"]):
-            stage |= {size: min(n, stage[size]) for size in ("k", "k1", "k2") if size in stage}
+        smaller["method"] = _with_sizes_below(smaller["method"], n)
     return recipe.check(smaller, f"for {n} images")
+
+
+def _with_sizes_below(section: dict[str, Any], n: int) -> dict[str, Any]:
+    """A section in which every k, k1 and k2 is at most n."""
+
+    def smaller(key: str, value: Any) -> Any:
+        if isinstance(value, dict):
+            return _with_sizes_below(value, n)
+        return min(n, value) if key in NEIGHBOURHOOD_SIZES and isinstance(value, int) else value
+
+    return {key: smaller(key, value) for key, value in section.items()}
 
 
 def fit(
@@ -73,26 +98,26 @@ def fit(
     callback: Callback | None = None,
     backbone: nn.Module | None = None,
 ) -> Fitted:
-    """Trains, clusters, and writes the run folder.
+    """Trains, clusters all images, and writes the run folder.
 
     Args:
-        r: what to do; `clusters` must be set.
-        images: what to do it on.
-        folder: where to write; None keeps everything in memory.
-        resume: go on from the latest checkpoint in `folder`, whatever the number of devices was.
-        start_from: a checkpoint of another run with the same network, e.g. its end of stage 1, to go on from.
+        r: the recipe; `clusters` must be set.
+        images: the training images.
+        folder: of the run; None keeps everything in memory.
+        resume: continue from the latest checkpoint in `folder`; the number of devices may differ.
+        start_from: a checkpoint of another run with the same network to continue from, for example its end of stage 1.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        devices: processes that share each batch, one to a GPU. The result equals that of one process up to rounding,
-            which training amplifies; `train.precision=64-true` shows it exactly. Under `torchrun` it is the number of its
-            processes, each of which calls this.
-        listener: told of every step and epoch.
-        backbone: a network of the caller's own, in the place of the recipe's pretrained one.
+        devices: number of processes that share each batch, one per GPU. The result equals that of one process up to
+            rounding errors, which training amplifies (`train.precision=64-true` shows exact equality). Ignored under
+            `torchrun`, where each process calls this function.
+        callback: called after every step and epoch.
+        backbone: a network that replaces the recipe's pretrained one.
 
     Raises:
-        InputError: the recipe does not fit the images, the folder is not free, the device or the log is not available.
+        InputError: the recipe does not fit the images, the folder is in use, the device or the log is not available.
         Diverged: the loss became NaN or infinite.
-        Stopped: SIGINT or SIGTERM came, and `folder` holds all that was done.
-        NotWritten: a file could not be written; the checkpoints before it are whole.
+        Stopped: SIGINT or SIGTERM was received; `folder` holds a checkpoint of the last finished step.
+        NotWritten: a file could not be written; earlier checkpoints are complete.
         RankLost: one of several processes ended.
     """
     if images.clustered is not None and r.clusters is not None and images.clustered < r.clusters:
@@ -102,7 +127,7 @@ def fit(
     kind = experiment.device_for(device, launch.local_processes(devices))
     communicator = launch.torchrun_communicator(kind)
     writes = communicator.rank == 0
-    callbacks = [experiment.log_for(r, folder.log if folder else None), callback] if writes else []
+    callbacks = [experiment.log_for(r, folder.log if folder else None), TextLog(), callback] if writes else []
 
     def forward_event(what: str, *values: object) -> None:
         for each in callbacks:
@@ -110,7 +135,7 @@ def fit(
 
     with ExitStack() as stack:
         if folder is None and devices > 1 and communicator.count == 1:
-            folder = RunFolder(stack.enter_context(tempfile.TemporaryDirectory()))  # the ranks' checkpoints end here
+            folder = RunFolder(stack.enter_context(tempfile.TemporaryDirectory()))  # for the checkpoints of the ranks
         if folder and writes:
             if resume and folder.holds_a_run():
                 check_recipe(folder, r)
@@ -122,17 +147,17 @@ def fit(
             _check_images(folder, fingerprint)
             if images.skipped:
                 write_skipped(folder.skipped, images.skipped)
-        inputs = inputs_of(r, images, fingerprint, network, device_, CallbackForwarder(forward_event))
+        inputs = build_inputs(r, images, fingerprint, network, device_, CallbackForwarder(forward_event))
         trained_further = None if r.frozen or not network else network.network
         job = Job(r, inputs.images, inputs.normalisation, fingerprint, folder, start_from, kind, trained_further)
         if devices > 1 and communicator.count == 1:
-            with _in_a_file(inputs.images, folder) as stored:
+            with _stored_in_file(inputs.images, folder) as stored:
                 launch.run_in_processes(devices, kind, train_in_process, (job._replace(images=stored),), forward_event)
-            trained = prepared(job, SINGLE_PROCESS)
+            trained = prepare(job, SINGLE_PROCESS)
         else:
-            trained = prepared(job, communicator)
-            train_here(job, trained, communicator, CallbackForwarder(forward_event))
-        if trained.state.clusters is None:
+            trained = prepare(job, communicator)
+            train_process(job, trained, communicator, CallbackForwarder(forward_event))
+        if trained.state.assigner is None:
             raise InputError(f"{folder.path if folder else 'the run'} has no clusters: its last epoch is not finished.")
         model = model_of(r, trained, inputs, network)
         fitted = Fitted(r, model, _assigned(r, trained, inputs, model, images), trained.records)
@@ -143,10 +168,15 @@ def fit(
 
 
 def with_backbone(r: Recipe, images: ImageSet, module: nn.Module | None = None) -> tuple[Recipe, Backbone | None]:
-    """The recipe with the width of the rows that its heads are given, and its pretrained backbone if it has one.
+    """Opens the recipe's pretrained backbone, if any, and sets the input size and feature width of the recipe.
+
+    Args:
+        r: the recipe.
+        images: images (n c h w), or rows of features (n d), as the recipe takes them.
+        module: a network that replaces the recipe's backbone.
 
     Raises:
-        InputError: the backbone is not available; or the images are not such as the recipe is for.
+        InputError: the backbone is not available, or the data has the wrong number of dimensions.
     """
     shape = images.images.shape
     if len(shape) != (2 if r.takes_features else 4):
@@ -164,14 +194,14 @@ def with_backbone(r: Recipe, images: ImageSet, module: nn.Module | None = None) 
 
 
 def model_of(r: Recipe, trained: Trained, inputs: Inputs, backbone: Backbone | None) -> Model:
-    """What the run leaves behind: with a frozen backbone all of it, from pixels on."""
-    assert trained.state.clusters is not None
-    network = trained.framework.representation
+    """The model of a finished run; it includes the frozen backbone, so that it takes pixels."""
+    assert trained.state.assigner is not None
+    network = trained.method.features()
     if backbone and r.frozen:
         network = pretrained.on_backbone(backbone.network, network, *inputs.normalisation)
     return Model(
         network,
-        trained.state.clusters.centroids,
+        trained.state.assigner,
         *(inputs.normalisation if r.takes_features else inputs.pixels),
         trained.device,
         takes_features=r.takes_features,
@@ -180,19 +210,17 @@ def model_of(r: Recipe, trained: Trained, inputs: Inputs, backbone: Backbone | N
 
 
 def _assigned(r: Recipe, trained: Trained, inputs: Inputs, model: Model, images: ImageSet) -> Assigned:
-    """Where the images go; by what a frozen backbone gave for them already."""
+    """Clusters of the training images; with a frozen backbone, from its cached features."""
     if not r.frozen:
         return model.assign(images.images)
-    normalise = experiment.views_of(r, r.instance, *inputs.normalisation).normalise
-    features = extract(
-        trained.framework.representation, inputs.images.images, normalise, trained.device, at_a_time=model.at_a_time
-    )
-    return place(features, model.centroids)
+    normalise = experiment.views_of(r, *inputs.normalisation).normalise
+    features = extract(trained.method.features(), inputs.images.images, normalise, trained.device, at_a_time=model.at_a_time)
+    return model.assigner.assign(features)
 
 
 @contextmanager
-def _in_a_file(images: ImageSet, folder: RunFolder | None) -> Iterator[ImageSet]:
-    """The same images in a file that other processes can read; for the time in the run folder, if they are in memory."""
+def _stored_in_file(images: ImageSet, folder: RunFolder | None) -> Iterator[ImageSet]:
+    """Yields the same images in a file that other processes can read; a temporary one if they are in memory."""
     if isinstance(images.images, FileRows):
         yield images
         return
@@ -207,24 +235,24 @@ def _in_a_file(images: ImageSet, folder: RunFolder | None) -> Iterator[ImageSet]
 
 
 def check_recipe(folder: RunFolder, r: Recipe, before_fitted: bool = False) -> None:
-    """Refuses to go on with a run of another recipe.
+    """Checks that a run folder belongs to a recipe.
 
     Args:
         folder: of the run.
-        r: the recipe asked for.
-        before_fitted: it is not yet `fitted_to` the images, so that numbers which that makes smaller may be larger in it.
+        r: the requested recipe.
+        before_fitted: `clamp_to_data` was not applied to `r` yet: sizes that it limits may be larger in `r`.
 
     Raises:
-        InputError: they differ; the message has the lines that do.
+        InputError: the recipes differ; the message has the lines that do.
     """
     there = recipe.load(str(folder.recipe))
-    if (_as_small_as(r, there) if before_fitted else r) != there:
+    if (_with_fitted_sizes(r, there) if before_fitted else r) != there:
         differ = differences(there.to_yaml(), r.to_yaml())
         raise InputError(f"{folder.path} holds a run of another recipe; omit what changes it or give another --out:\n{differ}")
 
 
-def _as_small_as(r: Recipe, fitted: Recipe) -> Recipe:
-    """The recipe with those numbers of a fitted one that `fitted_to` may have made smaller."""
+def _with_fitted_sizes(r: Recipe, fitted: Recipe) -> Recipe:
+    """The recipe with the sizes of a fitted one, where `clamp_to_data` may have reduced them."""
 
     def smaller(mine: Any, its: Any, *keys: str) -> Any:
         known = [key for key in keys if hasattr(mine, key) and hasattr(its, key)]
@@ -235,22 +263,32 @@ def _as_small_as(r: Recipe, fitted: Recipe) -> Recipe:
         "feature_views": smaller(r.feature_views, fitted.feature_views, "neighbours", "k1", "k2"),
     }
     if r.takes_features:
-        for name in ("instance", "group"):
-            mine, its = getattr(r, name), getattr(fitted, name)
-            near = smaller(mine.neighbourhood, its.neighbourhood, "k", "k1", "k2")
-            parts[name] = mine.model_copy(update={"neighbourhood": near})
+        section = _smaller_sizes(r.method.model_dump(), fitted.method.model_dump())
+        parts["method"] = recipe.check({**r.model_dump(), "method": section}).method
     return r.model_copy(update=parts)
 
 
+def _smaller_sizes(mine: dict[str, Any], its: dict[str, Any]) -> dict[str, Any]:
+    """A section in which every k, k1 and k2 is at most that of another section."""
+    found = dict(mine)
+    for key, value in mine.items():
+        other = its.get(key)
+        if isinstance(value, dict) and isinstance(other, dict):
+            found[key] = _smaller_sizes(value, other)
+        elif key in NEIGHBOURHOOD_SIZES and isinstance(value, int) and isinstance(other, int):
+            found[key] = min(value, other)
+    return found
+
+
 def _check_images(folder: RunFolder, fingerprint: str) -> None:
-    """Refuses to go on from a checkpoint that is broken or of other images, before any file of the run is replaced."""
+    """Raises InputError for a broken checkpoint or one of other images, before any file of the run is replaced."""
     if found := checkpoint.checkpoints(folder.checkpoints):
         checkpoint.read(found[-1], fingerprint)
 
 
 @contextmanager
 def _reporting_saved_progress(folder: RunFolder) -> Iterator[None]:
-    """A fault of the disk becomes `NotWritten`, which tells what a resumed run would go on from."""
+    """Turns an OSError into `NotWritten`, whose message names the latest checkpoint."""
     try:
         yield
     except NotWritten:
@@ -261,6 +299,6 @@ def _reporting_saved_progress(folder: RunFolder) -> Iterator[None]:
 
 
 def saved_progress(folder: RunFolder) -> str:
-    """What a resumed run would go on from, in words."""
+    """A clause for messages: the checkpoint that a resumed run would continue from."""
     found = checkpoint.checkpoints(folder.checkpoints)
     return f"all up to {found[-1].name} is safe" if found else "there is no checkpoint yet"

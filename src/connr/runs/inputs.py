@@ -1,4 +1,4 @@
-"""What a run trains on: its images, rows of features with their neighbours, or what a frozen backbone gave for the images."""
+"""The training input of a run: images, rows of features with their neighbours, or cached features of a frozen backbone."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -8,29 +8,44 @@ from jaxtyping import Float
 from torch import Tensor
 
 from connr import experiment, frozen
-from connr.networks import Backbone
-from connr.data import ImageSet, Rows, FileRows, parts
+from connr.data import FileRows, ImageSet, Rows, parts
 from connr.data.feature_rows import scaling
 from connr.data.image_set import AT_A_TIME
 from connr.data.neighbouring import WithNeighbours
 from connr.data.rows import size_in_bytes
-from connr.errors import InputError
-from connr.recipe import Pretrained, Recipe
 from connr.engine import Callback
+from connr.errors import InputError
+from connr.networks import Backbone
+from connr.networks.pretrained import Pretrained
+from connr.recipe import Recipe
 
 
 class Inputs(NamedTuple):
-    """The rows that training is given, with the images' labels; how they are normalised; how the backbone's images are."""
+    """The training input.
+
+    Attributes:
+        images: the rows to train on, with the names and labels of the images.
+        normalisation: mean and standard deviation of the rows.
+        pixels: mean and standard deviation of the images that a backbone takes.
+    """
 
     images: ImageSet
     normalisation: tuple[list[float], list[float]]
     pixels: tuple[list[float], list[float]]
 
 
-def inputs_of(
-    r: Recipe, images: ImageSet, fingerprint: str, backbone: Backbone | None, device: torch.device, told: Callback
+def build_inputs(
+    r: Recipe, images: ImageSet, fingerprint: str, backbone: Backbone | None, device: torch.device, callback: Callback
 ) -> Inputs:
-    """The inputs of a run; those of a frozen backbone are computed here, if no run before has done it.
+    """The inputs of a run. Features of a frozen backbone are computed here unless they are cached.
+
+    Args:
+        r: the recipe.
+        images: as they were opened.
+        fingerprint: of `images`.
+        backbone: pretrained, if the recipe has one.
+        device: where the backbone runs.
+        callback: its `on_progress` is called while features are computed.
 
     Raises:
         InputError: there are fewer rows than neighbours, or the cache cannot be written to.
@@ -42,15 +57,15 @@ def inputs_of(
     else:
         pixels = images.statistics()
     stored = {"stored": r.data.stored} if images.photographs is not None else {}
-    if images.photographs is not None:  # and no second time beside them, where other processes are given all of it
+    if images.photographs is not None:  # other processes need only the photographs, which contain `images`
         images = replace(images, images=images.photographs, photographs=None)
     if not (r.frozen and backbone and isinstance(r.backbone, Pretrained)):
         return Inputs(images, pixels, pixels)
     views, seed = r.backbone.views, r.seed
     augment = experiment.images_augmented(r, *pixels)
     name = frozen.key(backbone, fingerprint, {**r.augment.model_dump(), "pixels": pixels, **stored}, views, seed)
-    rows = frozen.cached(backbone, images, augment, views, seed, name, device, told)
-    return _with_neighbours(r, images, _near(rows, r), torch.cat([part[:, 0] for part in parts(rows, AT_A_TIME)]), pixels)
+    rows = frozen.cached(backbone, images, augment, views, seed, name, device, callback)
+    return _with_neighbours(r, images, _resident(rows, r), torch.cat([part[:, 0] for part in parts(rows, AT_A_TIME)]), pixels)
 
 
 def _with_neighbours(
@@ -61,11 +76,11 @@ def _with_neighbours(
     if k:
         if k >= len(plain):
             raise InputError(f"feature_views.neighbours={k} should be below the number of rows, {len(plain)}.")
-        near = experiment.neighbours_of(r)((plain.float() - torch.tensor(mean)) / torch.tensor(std))
-        rows = WithNeighbours(rows, plain, near)
+        nearest = experiment.neighbours_of(r)((plain.float() - torch.tensor(mean)) / torch.tensor(std))
+        rows = WithNeighbours(rows, plain, nearest)
     return Inputs(replace(images, images=rows), (mean, std), pixels)
 
 
-def _near(rows: FileRows, r: Recipe) -> Rows:
-    """In memory, where the recipe has room for them there."""
+def _resident(rows: FileRows, r: Recipe) -> Rows:
+    """The rows in memory, if they take at most `data.resident_gib`."""
     return rows[:] if size_in_bytes(rows) <= r.data.resident_gib * 2**30 else rows

@@ -1,9 +1,8 @@
-"""What each rank of a run does: the network as the latest checkpoint has it, and the training that is left."""
+"""The part of each process of a run: it restores the latest checkpoint and trains the remaining epochs."""
 
 import signal
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,19 +12,30 @@ from torch import nn
 
 from connr import experiment, metrics, stops
 from connr.data import ImageSet, resident
-from connr.errors import Stopped
-from connr.frameworks import Framework
-from connr.randomness import deterministic
 from connr.distributed import Communicator, launch
 from connr.distributed.batch_norm import synchronise
+from connr.engine import Callback, CallbackForwarder, Epoch, State, Timeline, checkpoint, train
+from connr.errors import Stopped
+from connr.methods import Method
+from connr.randomness import deterministic
 from connr.recipe import Recipe
 from connr.run_folder import RunFolder
 from connr.schema import append_epoch, read_epochs, write_epochs
-from connr.engine import Epoch, Callback, State, CallbackForwarder, checkpoint, train
 
 
 class Job(NamedTuple):
-    """What every rank of a run is told."""
+    """The arguments of a run that every process receives.
+
+    Attributes:
+        recipe: of the run.
+        images: the training images, in a file if there are several processes.
+        normalisation: mean and standard deviation of their channels or columns.
+        fingerprint: of the data set.
+        folder: of the run; None writes nothing.
+        start_from: a checkpoint of another run to continue from.
+        device: `cpu`, `cuda` or `mps`.
+        encoder: a pretrained network that is fine-tuned.
+    """
 
     recipe: Recipe
     images: ImageSet
@@ -34,14 +44,20 @@ class Job(NamedTuple):
     folder: RunFolder | None
     start_from: Path | None
     device: str
-    encoder: nn.Module | None = None  # a pretrained one, that is trained further
+    encoder: nn.Module | None = None
 
 
 class Trained(NamedTuple):
-    """A network and how far its training has come."""
+    """A method and its training state.
 
-    framework: Framework
-    optimizer: torch.optim.Optimizer
+    Attributes:
+        method: on the device.
+        fabric: of Lightning.
+        state: the position in training.
+        records: one per finished epoch.
+    """
+
+    method: Method
     fabric: Fabric
     state: State
     records: list[dict[str, Any]]
@@ -51,46 +67,57 @@ class Trained(NamedTuple):
         return self.fabric.device
 
 
-def prepared(job: Job, communicator: Communicator) -> Trained:
-    """The network of a job on this rank's device, as its latest checkpoint has it, or new."""
+def prepare(job: Job, communicator: Communicator) -> Trained:
+    """The method of a job on the device of this process, restored from its latest checkpoint, or new."""
     r, folder = job.recipe, job.folder
     fabric = experiment.fabric_for(r, job.device, launch.local_rank())
-    framework = experiment.build(r, deepcopy(job.encoder)).to(fabric.device)
+    method = experiment.build(r, deepcopy(job.encoder), len(job.images)).to(fabric.device)
     if r.train.batch_norm == "synchronised":
-        synchronise(framework, communicator)
+        synchronise(method, communicator)
     if r.train.compile:
-        for network in framework.children():
+        for network in method.networks():
             network.compile()
-    optimizer = experiment.optimizer_for(r, framework)
     found = checkpoint.checkpoints(folder.checkpoints) if folder else []
     state, records = State(), list[dict[str, Any]]()
     if latest := found[-1] if found else job.start_from:
-        state = checkpoint.load(latest, framework, optimizer, job.fingerprint)
+        state = checkpoint.load(latest, method, job.fingerprint)
     if folder and found:
         records = [record for record in history(folder) if record["epoch"] <= state.epoch]
-    return Trained(framework, optimizer, fabric, state, records)
+    return Trained(method, fabric, state, records)
 
 
-def train_here(
-    job: Job, trained: Trained, communicator: Communicator, callback: Callback, signals: tuple[signal.Signals, ...] = stops.SIGNALS
+def train_process(
+    job: Job,
+    trained: Trained,
+    communicator: Communicator,
+    callback: Callback,
+    signals: tuple[signal.Signals, ...] = stops.SIGNALS,
 ) -> None:
-    """One rank's part of the training that is left; the first one writes events and checkpoints.
+    """Trains the remaining epochs. The process of rank 0 writes events and checkpoints.
+
+    Args:
+        job: of the run.
+        trained: by `prepare`; updated in place.
+        communicator: between the processes.
+        callback: of this process.
+        signals: that stop the training.
 
     Raises:
-        Stopped: with all that was done in a checkpoint, where there is a folder.
+        Stopped: a signal was received; if there is a folder, it holds a checkpoint of the last finished step.
     """
     r, images, folder = job.recipe, job.images, job.folder if communicator.rank == 0 else None
-    framework, optimizer, fabric, state, records = trained
-    plan = replace(experiment.plan_for(r, *job.normalisation), clustered=images.clustered)
+    method, fabric, state, records = trained
+    plan = experiment.plan_for(r, *job.normalisation, clustered=images.clustered)
+    timeline = Timeline(method.phases(), plan.epochs, len(images), plan.batch_size)
+    phases = [(segment.phase.name, segment.first_epoch) for segment in timeline.segments]
+    ends = [segment.end_epoch for segment in timeline.segments]
 
     def save() -> None:
         if folder:
-            checkpoint.save(
-                folder.checkpoints, framework, optimizer, state, job.fingerprint, r.train.keep_checkpoints, plan.t0
-            )
+            checkpoint.save(folder.checkpoints, method, state, job.fingerprint, r.train.keep_checkpoints, ends)
 
     def after_epoch(epoch: Epoch) -> None:
-        record = described(epoch, images)
+        record = epoch_record(epoch, images)
         records.append(record)
         if folder:
             append_epoch(folder.events, record)
@@ -99,35 +126,39 @@ def train_here(
 
     if folder:
         write_epochs(folder.events, records)
-    callback.on_train_start(plan.epochs, plan.steps_per_epoch(len(images)), state.epoch, plan.t0)
+    steps_per_epoch = timeline.segment(min(state.epoch, plan.epochs - 1)).steps_per_epoch
+    callback.on_train_start(plan.epochs, steps_per_epoch, state.epoch, phases)
     rows = resident(images.images, fabric.device, round(r.data.resident_gib * 2**30))
     with stops.listening(signals if job.folder else ()) as request, deterministic(r.train.deterministic):
         try:
-            state.clusters = train(fabric, framework, optimizer, rows, plan, state, after_epoch, callback, communicator, request)
-        except Stopped as asked:
+            train(fabric, method, rows, plan, state, after_epoch, callback, communicator, request)
+        except Stopped as stopped:
             save()
-            communicator.wait()  # the others, who have nothing to save, are not to leave before
-            raise Stopped(request.signal or asked.number) from None
+            communicator.wait()  # the other ranks, which save nothing, must not exit before rank 0
+            raise Stopped(request.signal or stopped.number) from None
 
 
 def train_in_process(communicator: Communicator, send: Callable[..., None], job: Job) -> None:
-    """What each process of `launch.on_ranks` does; the images are in a file that all of them read."""
+    """The function of each process of `launch.run_in_processes`; all read the images from one file."""
     callback = CallbackForwarder(send) if communicator.rank == 0 else Callback()
-    train_here(job, prepared(job, communicator), communicator, callback, (signal.SIGTERM,))
+    train_process(job, prepare(job, communicator), communicator, callback, (signal.SIGTERM,))
 
 
 def history(folder: RunFolder) -> list[dict[str, Any]]:
-    """The records of a run's epochs so far.
+    """The records of the finished epochs of a run.
 
     Raises:
-        InputError: a line is not what a run writes.
+        InputError: a line is not valid.
     """
     return read_epochs(folder.events)
 
 
-def described(epoch: Epoch, images: ImageSet) -> dict[str, Any]:
-    """The line of an epoch in events.jsonl; scores where clusters and labels are."""
-    record = {key: value for key, value in epoch._asdict().items() if key != "clusters" and value not in (None, [])}
+def epoch_record(epoch: Epoch, images: ImageSet) -> dict[str, Any]:
+    """The line of an epoch in events.jsonl; with scores if there are clusters and labels."""
+    record: dict[str, Any] = {"epoch": epoch.epoch, "stage": epoch.phase, **epoch.metrics}
+    record |= {"lr": epoch.lr, "seconds": epoch.seconds}
+    record |= {} if epoch.feature_std is None else {"feature_std": epoch.feature_std}
+    record |= {"warnings": epoch.warnings} if epoch.warnings else {}
     if epoch.clusters:
         found = epoch.clusters.assignments[: images.clustered].cpu()
         sizes = torch.bincount(found, minlength=len(epoch.clusters.centroids))

@@ -1,9 +1,9 @@
-"""The files that connr writes and reads back, or is given by others: what may be in each, in one place.
+"""Schemas of the files that connr reads and writes.
 
 Nothing in such a file is believed: types, ranges, sizes and nesting are checked, and what does not hold is one `InputError`.
 """
 
-from connr.schema.assignments import Assignment, read_assignments, write_assignments
+from connr.schema.assignments import AssignmentRow, read_assignments, write_assignments
 from connr.schema.checkpoint_header import FORMAT, CheckpointHeader, check_header
 from connr.schema.epochs import EpochRecord, append_epoch, read_epochs, write_epochs
 from connr.schema.json_text import parse_json, read_json
@@ -13,7 +13,7 @@ from connr.schema.timm_config import TimmConfig, check_timm_config
 
 __all__ = [
     "FORMAT",
-    "Assignment",
+    "AssignmentRow",
     "CheckpointHeader",
     "EpochRecord",
     "ModelConfig",

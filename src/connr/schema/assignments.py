@@ -1,4 +1,4 @@
-"""assignments.csv: where each image went."""
+"""assignments.csv: the cluster of each image."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,13 +12,13 @@ from connr.schema.record import LARGEST, faults
 from connr.schema.tables import read_csv, write_csv
 
 
-class Assignment(NamedTuple):
+class AssignmentRow(NamedTuple):
     """A row.
 
     Attributes:
         path: the name of the image.
         cluster: from 0.
-        distance: of its features to the centroid.
+        distance: from its features to the centroid.
         boundary_ratio: of Eq. 11, 0 on the centroid, 1 half-way to the next one.
         label: empty where there is none.
     """
@@ -30,18 +30,18 @@ class Assignment(NamedTuple):
     label: str
 
 
-COLUMNS = Assignment._fields
+COLUMNS = AssignmentRow._fields
 CLUSTERS = TypeAdapter(Annotated[list[Annotated[int, Field(ge=0, lt=MAX_CLUSTERS)]], FailFast()])
 DISTANCES = TypeAdapter(Annotated[list[Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]], FailFast()])
 RATIOS = TypeAdapter(Annotated[list[Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]], FailFast()])
 
 
-def read_assignments(path: Path, clusters: int | None = None) -> list[Assignment]:
+def read_assignments(path: Path, clusters: int | None = None) -> list[AssignmentRow]:
     """The rows of a finished run, one at least.
 
     Args:
         path: of the file.
-        clusters: how many there are, at most as many as rows; None where that is not known.
+        clusters: number of clusters, at most the number of rows; None if unknown.
 
     Raises:
         InputError: the file is not there, or not as a run writes it.
@@ -62,16 +62,16 @@ def read_assignments(path: Path, clusters: int | None = None) -> list[Assignment
         raise InputError(f"{wrong}: row {faults(fault)}.") from fault
     if (highest := max(found)) >= (clusters or len(cells)):
         raise InputError(f"{wrong}: there is no cluster {highest}.")
-    return [Assignment(*row) for row in zip(names, found, distances, ratios, labels, strict=True)]
+    return [AssignmentRow(*row) for row in zip(names, found, distances, ratios, labels, strict=True)]
 
 
-def write_assignments(path: Path, rows: Iterable[Assignment]) -> None:
-    """The file, written whole; numbers with six decimals."""
+def write_assignments(path: Path, rows: Iterable[AssignmentRow]) -> None:
+    """Writes the file atomically; numbers have six decimals."""
     write_csv(
         path, COLUMNS, ((row.path, row.cluster, f"{row.distance:.6f}", f"{row.boundary_ratio:.6f}", row.label) for row in rows)
     )
 
 
 def _plain(text: str) -> str:
-    """A number as a run writes it is short ASCII."""
+    """Accepts only short ASCII text, as in files of a run."""
     return text if len(text) <= 32 and text.isascii() else "?"

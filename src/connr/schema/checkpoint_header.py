@@ -1,4 +1,4 @@
-"""The header of a checkpoint: how far the run had come, and on which images."""
+"""The header of a checkpoint: the position in training and the fingerprint of the images."""
 
 from typing import Annotated, Any, Literal
 
@@ -7,23 +7,23 @@ from pydantic import Field, ValidationError
 from connr.errors import InputError
 from connr.schema.record import EpochNumber, NonNegative, Record, Text, faults
 
-FORMAT = "connr-checkpoint-2"
+FORMAT = "connr-checkpoint-3"
 
 
 class CheckpointHeader(Record):
-    """What the header of a checkpoint holds.
+    """The header of a checkpoint.
 
     Attributes:
         format: of the file.
         data: the fingerprint of the images.
-        epoch: how many epochs were finished.
-        step: how many steps of the next one were finished.
-        seconds: that those steps took.
-        inertia: of the clusters, None where there are none.
+        epoch: number of finished epochs.
+        step: number of finished steps of the next epoch.
+        seconds: duration of those steps.
+        inertia: of the clusters; None without clusters.
         digest: of the tensors.
     """
 
-    format: Literal["connr-checkpoint-2"] = "connr-checkpoint-2"
+    format: Literal["connr-checkpoint-3"] = "connr-checkpoint-3"
     data: Text
     epoch: EpochNumber
     step: Annotated[int, Field(ge=0, lt=2**40)]
@@ -33,13 +33,16 @@ class CheckpointHeader(Record):
 
 
 def check_header(content: dict[str, Any], name: str) -> CheckpointHeader:
-    """The header that a JSON object describes; `name` of its file, for the message.
+    """Validates a header; `name` is that of its file, for the message.
 
     Raises:
         InputError: it is of another format, or not as a run writes it.
     """
     if content.get("format") != FORMAT:
-        raise InputError(f"checkpoint {name} has format {str(content.get('format'))[:40]}, should be {FORMAT}.")
+        raise InputError(
+            f"checkpoint {name} has format {str(content.get('format'))[:40]}, should be {FORMAT}: it is of another version of "
+            "connr. Go on with that version, or start anew with another --out."
+        )
     try:
         return CheckpointHeader.model_validate(content)
     except ValidationError as fault:

@@ -1,4 +1,4 @@
-"""events.jsonl: one JSON object a line, one line an epoch."""
+"""events.jsonl: one JSON object per line, one line per epoch."""
 
 import json
 import os
@@ -21,12 +21,21 @@ class EpochRecord(Record):
     """One finished epoch. Values that an epoch does not have are left out.
 
     Attributes:
-        epoch: how many are finished, from 1. stage: its name.
-        loss, kept, gradient: means over its steps of the loss, the share of anchors kept, the norm of the gradient.
-        lr, target_momentum: at its last step. seconds: of training and k-means.
-        inertia, cluster_sizes, feature_std: of the k-means after it; feature_std is NaN where features are not finite.
-        acc, nmi, ari, n: scores against the labels, of n images.
-        warnings: sentences.
+        epoch: number of finished epochs, >= 1.
+        stage: name of the phase.
+        loss: mean over the steps.
+        kept: mean share of anchors kept.
+        gradient: mean norm of the gradient; other metrics of the method are extra keys.
+        lr: learning rate at the last step.
+        seconds: of training and of the pass over all images.
+        inertia: of k-means.
+        cluster_sizes: number of images of each cluster.
+        feature_std: spread of the features; NaN if they are not finite.
+        acc: accuracy against the labels.
+        nmi: normalised mutual information with the labels.
+        ari: adjusted Rand index with the labels.
+        n: number of labelled images.
+        warnings: messages.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -39,7 +48,6 @@ class EpochRecord(Record):
     kept: Share | None = None
     gradient: NonNegative | None = None
     lr: NonNegative | None = None
-    target_momentum: Share | None = None
     feature_std: Annotated[float, Field(allow_inf_nan=True)] | None = None
     inertia: NonNegative | None = None
     cluster_sizes: ClusterSizes | None = None
@@ -51,7 +59,7 @@ class EpochRecord(Record):
 
 
 def read_epochs(path: Path) -> list[dict[str, Any]]:
-    """The records of the epochs so far, in order; none where there is no file. A last line that was cut off is left out.
+    """The records of the finished epochs in order; empty without a file. An incomplete last line is ignored.
 
     Raises:
         InputError: the file cannot be read, a line is not what a run writes, or the epochs are out of order.
@@ -73,7 +81,7 @@ def read_epochs(path: Path) -> list[dict[str, Any]]:
 
 
 def append_epoch(path: Path, record: Mapping[str, Any]) -> None:
-    """One more line, on the disk when this returns."""
+    """Appends a line and flushes it to the disk."""
     with open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
         file.flush()
@@ -81,5 +89,5 @@ def append_epoch(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def write_epochs(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """The whole file anew."""
+    """Writes the whole file."""
     write_text(path, "".join(json.dumps(record) + "\n" for record in records))

@@ -1,4 +1,4 @@
-"""JSON of unknown origin: of a regular file, not too large, not nested too deep."""
+"""Reads untrusted JSON: only regular files, with limits of size and nesting."""
 
 import json
 from pathlib import Path
@@ -11,16 +11,16 @@ DEEPEST = 32
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object that a file holds.
+    """The JSON object in a file.
 
     Raises:
-        InputError: it is not there, no regular file, too large, not UTF-8, not JSON, nested too deep, or no object.
+        InputError: it does not exist, is no regular file, too large, not UTF-8, not JSON, nested too deep, or no object.
     """
     return parse_json(read_text(path, MOST_BYTES), str(path))
 
 
 def parse_json(text: str, name: str) -> dict[str, Any]:
-    """The object that a text holds; `name` of the file, for the message.
+    """The JSON object in a text; `name` is that of the file, for the message.
 
     Raises:
         InputError: it is not JSON, nested too deep, or no object.
@@ -29,7 +29,7 @@ def parse_json(text: str, name: str) -> dict[str, Any]:
         found = json.loads(text)
     except RecursionError:
         raise InputError(f"{name} cannot be read: its JSON is nested deeper than {DEEPEST} levels.") from None
-    except ValueError as fault:  # also a whole number of more digits than Python converts
+    except ValueError as fault:  # also an integer with more digits than Python converts
         raise InputError(f"{name} cannot be read as JSON: {fault}.") from fault
     if not isinstance(found, dict):
         raise InputError(f"{name} cannot be read: it should hold a JSON object, not {type(found).__name__}.")
@@ -59,7 +59,7 @@ def read_text(path: Path, most: int) -> str:
 
 
 def deeper_than(value: Any, levels: int) -> bool:
-    """Whether lists and objects lie in one another in more than so many levels."""
+    """Whether lists and objects are nested deeper than a limit."""
     layer = [value]
     for _ in range(levels):
         layer = [

@@ -1,4 +1,4 @@
-"""config.json of a fitted model: its recipe, how its images are normalised, and how to make its pretrained backbone again."""
+"""config.json of a fitted model: recipe, normalisation, and the config of its pretrained backbone."""
 
 import json
 from collections.abc import Mapping
@@ -9,13 +9,13 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from connr import __version__, recipe
 from connr.errors import InputError
-from connr.recipe import Pretrained, Recipe, ResNet, SmallResNet
+from connr.recipe import Recipe
 from connr.run_folder import write_text
 from connr.schema.json_text import read_json
 from connr.schema.record import Real, Record, Text, faults
 
 SMALLEST_STD = 1e-6  # of pixels in [0, 1]; a fit writes at least 1/255
-SMALLEST_FEATURE_STD = 1.2e-38  # the smallest whose inverse single precision holds
+SMALLEST_FEATURE_STD = 1.2e-38  # the smallest with a finite inverse in single precision
 
 
 class TorchvisionBackbone(Record):
@@ -26,7 +26,7 @@ class TorchvisionBackbone(Record):
 
 
 class TimmBackbone(Record):
-    """A network of timm, by name, with the arguments it is made with."""
+    """A network of timm, by name, with its arguments."""
 
     kind: Literal["timm"]
     name: Text
@@ -34,7 +34,7 @@ class TimmBackbone(Record):
 
 
 class OwnBackbone(Record):
-    """A network of connr's own, as a recipe describes it."""
+    """A network of connr, by its section of a recipe."""
 
     kind: Literal["connr"]
     backbone: dict[str, Any]
@@ -43,27 +43,29 @@ class OwnBackbone(Record):
     @field_validator("backbone")
     @classmethod
     def _from_scratch(cls, content: dict[str, Any]) -> dict[str, Any]:
-        if not isinstance(recipe.backbone(content), ResNet | SmallResNet):
+        section = recipe.backbone(content)
+        if section.takes_features or section.pretrained:
             raise ValueError("should be a network for images that is trained from scratch")
         return content
 
 
 class ModuleBackbone(Record):
-    """A module of the user's own, which only Python can give again."""
+    """A user's module, which must be passed in Python."""
 
     kind: Literal["module"]
     name: Text
 
 
 class ModelConfig(Record):
-    """What config.json holds.
+    """The content of config.json.
 
     Attributes:
         connr: the version that wrote it.
-        data: where the images were; empty for arrays, and in an exported model.
+        data: source of the images; empty for arrays and in exported models.
         recipe: of the run, complete: with the number of clusters and the size of the images.
-        mean, std: per channel, in [0, 1] units; of rows of features, per column.
-        backbone: how to make its pretrained backbone again, None where it was trained from scratch.
+        mean: per channel, for pixels in [0, 1]; per column for rows of features.
+        std: per channel or column, > 0.
+        backbone: config of the pretrained backbone; None if the network was trained from scratch.
     """
 
     connr: Text = ""
@@ -90,24 +92,24 @@ class ModelConfig(Record):
         smallest = SMALLEST_FEATURE_STD if r.takes_features else SMALLEST_STD
         if min(self.std) < smallest:
             raise ValueError(f"std should be at least {smallest:g}, is {min(self.std):g}")
-        if isinstance(r.backbone, Pretrained) != (self.backbone is not None):
+        if r.backbone.pretrained != (self.backbone is not None):
             raise ValueError("a pretrained backbone should be both in its recipe and under `backbone`, or in neither")
         return self
 
     @property
     def clusters(self) -> int:
-        """How many clusters the model has."""
+        """The number of clusters."""
         assert self.recipe.clusters is not None  # as validated
         return self.recipe.clusters
 
     @property
     def backbone_config(self) -> dict[str, Any] | None:
-        """How to make the pretrained backbone again, as `connr.networks.Backbone.made`."""
+        """The config of the pretrained backbone, see `connr.networks.Backbone`."""
         return self.backbone.model_dump() if self.backbone else None
 
 
 def read_model_config(path: Path) -> ModelConfig:
-    """config.json of a finished run or of an exported model, of this version or of 0.1.
+    """Reads config.json of a finished run or an exported model, of this version or of 0.1.
 
     Raises:
         InputError: it is not there, cannot be read, or is not as a run writes it.
@@ -116,7 +118,7 @@ def read_model_config(path: Path) -> ModelConfig:
 
 
 def check_model_config(content: Mapping[str, Any], name: str) -> ModelConfig:
-    """The configuration that a JSON object describes; `name` of its file, for the message.
+    """Validates the content of config.json; `name` is that of the file, for the message.
 
     Raises:
         InputError: a key is missing, or a value is not as a run writes it.
@@ -139,13 +141,14 @@ def write_model_config(
     data: str = "",
     backbone_config: dict[str, Any] | None = None,
 ) -> None:
-    """config.json.
+    """Writes config.json.
 
     Args:
         path: of the file.
         r: the recipe, complete.
-        mean, std: per channel, or per column of rows of features.
-        data: where the images were, to come back to.
+        mean: per channel, or per column of rows of features.
+        std: per channel, or per column of rows of features.
+        data: source of the images.
         made: of a pretrained backbone, `Backbone.made`.
     """
     config = {"connr": __version__, "data": data, "recipe": r.model_dump(mode="json"), "mean": mean, "std": std}

@@ -1,4 +1,4 @@
-"""What every record of a file is made of: strict types, bounded numbers, text that can be printed and written again."""
+"""Base classes of file schemas: strict types, bounded numbers and bounded text."""
 
 from typing import Annotated, Any
 
@@ -6,13 +6,13 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationErr
 
 from connr.recipe.section import MAX_CLUSTERS, MAX_EPOCHS
 
-LARGEST = 3.5e38  # about the largest number of single precision, which features, losses and weights are in
+LARGEST = 3.5e38  # about the largest number in single precision
 LONGEST_TEXT = 4096  # characters: as long as a path may be
 SHOWN = 80  # characters of a wrong value
 
 
 def _text(value: Any) -> str:
-    """Text, also of file names that are not UTF-8, which have their bytes as surrogates."""
+    """Text; bytes of file names that are not UTF-8 are surrogates."""
     if not isinstance(value, str):
         raise ValueError("should be text")
     if len(value) > LONGEST_TEXT:
@@ -35,26 +35,26 @@ EpochNumber = Annotated[int, Field(ge=0, le=MAX_EPOCHS)]
 
 
 class Record(BaseModel):
-    """A part of a file: no value is converted, none changes once it is read. Keys of later versions are left out."""
+    """A record of a file: strict and immutable. Unknown keys, of later versions, are ignored."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 def faults(found: ValidationError) -> str:
-    """The first three faults in one sentence: where, what should be there, and what is."""
-    told = []
+    """The first three faults in one sentence: the key, what is expected, and the value."""
+    messages = []
     for fault in found.errors(include_url=False)[:3]:
         where = ".".join(str(part) for part in fault["loc"])
         what = fault["msg"].removeprefix("Value error, ")
         value = "" if fault["type"] in ("missing", "value_error") else f", is {shown(fault['input'])}"
-        told.append(f"{where}: {what}{value}" if where else what)
-    return "; ".join(told)
+        messages.append(f"{where}: {what}{value}" if where else what)
+    return "; ".join(messages)
 
 
 def shown(value: object) -> str:
-    """The beginning of a value, whatever it is."""
+    """The beginning of the repr of a value."""
     try:
         text = ascii(value)
-    except (ValueError, RecursionError, MemoryError):  # a number of very many digits, or lists in lists in lists
+    except (ValueError, RecursionError, MemoryError):  # a huge number, or deeply nested lists
         return f"a {type(value).__name__} that is too large to show"
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

@@ -1,4 +1,4 @@
-"""CSV files of a run, RFC 4180. Names of files need not be UTF-8: their bytes come through."""
+"""CSV files of a run, RFC 4180. Bytes of file names that are not UTF-8 are preserved."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ SKIPPED = ("path", "reason")
 
 
 def read_csv(path: Path, columns: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """The rows of a file, of each the cells in `columns`, whatever their order and whatever others there are.
+    """The cells of `columns` in each row of a file; the order of columns is free, others are ignored.
 
     Raises:
         InputError: it cannot be read, is not a regular file, lacks a column, or a row ends before its last one.
@@ -48,7 +48,7 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> list[tuple[str, ...]]:
 
 
 def write_csv(path: Path, header: tuple[str, ...], rows: Iterable[Iterable[object]]) -> None:
-    """Rows as RFC 4180 text, written whole."""
+    """Writes rows as RFC 4180 text, atomically."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(header)
@@ -57,7 +57,7 @@ def write_csv(path: Path, header: tuple[str, ...], rows: Iterable[Iterable[objec
 
 
 def read_skipped(path: Path) -> list[tuple[str, ...]]:
-    """(path, reason) of the files that were left out; none where there is no such file.
+    """(path, reason) of the skipped files; empty without a file.
 
     Raises:
         InputError: as `read_csv`.
@@ -66,5 +66,5 @@ def read_skipped(path: Path) -> list[tuple[str, ...]]:
 
 
 def write_skipped(path: Path, skipped: Iterable[Iterable[object]]) -> None:
-    """skipped.csv: path and reason of each file that was left out."""
+    """Writes skipped.csv: path and reason of each skipped file."""
     write_csv(path, SKIPPED, skipped)

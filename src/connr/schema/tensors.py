@@ -1,4 +1,4 @@
-"""Tensors of a safetensors file, and what must hold before they become the weights of a network."""
+"""Reads safetensors files and validates tensors before they are loaded into a network."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """The metadata and the tensors of a file. Their sizes are those of the file: nothing is allocated beyond it.
+    """The metadata and the tensors of a file. Allocates no more than the size of the file.
 
     Raises:
         OSError: the file cannot be read, or is no regular file.
@@ -27,7 +27,9 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 
 def check_shapes(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Refuses tensors that are not the state of a network. Only names, shapes and types of the network are looked at.
+    """Checks that tensors match the state dict of a network in names, shapes and types.
+
+    Extra states (torch's `get_extra_state`) may have any shape: the modules that take them refuse what is not theirs.
 
     Raises:
         ValueError: one is missing or left over, or has another shape or type.
@@ -39,6 +41,8 @@ def check_shapes(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         raise ValueError(f"{len(extra)} tensors do not belong to the network, the first is {extra[0][:80]!r}")
     for name, value in tensors.items():
         own = wanted[name]
+        if name.endswith("_extra_state"):
+            continue
         if (value.shape, value.dtype) != (own.shape, own.dtype):
             raise ValueError(
                 f"{name} is {value.dtype} {list(value.shape)}, should be {own.dtype} {list(own.shape)} by the recipe"
@@ -46,7 +50,7 @@ def check_shapes(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def check_finite(tensors: Mapping[str, Tensor]) -> None:
-    """Refuses weights that are no numbers.
+    """Checks that all weights are finite.
 
     Raises:
         ValueError: one is NaN or infinite.

@@ -1,4 +1,4 @@
-"""config.json of a network of timm, as the Hugging Face Hub has them."""
+"""config.json of a network of timm, in the format of the Hugging Face Hub."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ Names = Text | Annotated[tuple[Text, ...], Field(max_length=16, strict=False)]
 
 
 class TimmInput(Record):
-    """What connr reads of a `pretrained_cfg`; what is None or missing is timm's default."""
+    """The keys of a `pretrained_cfg` that connr reads; None or missing means timm's default."""
 
     model_config = ConfigDict(strict=False)
 
@@ -30,12 +30,12 @@ class TimmInput(Record):
 
 
 class TimmConfig(Record):
-    """What connr reads of the file.
+    """The keys of the file that connr reads.
 
     Attributes:
         architecture: the name of the network.
         num_classes: of the weights.
-        model_args: what the network is made with.
+        model_args: arguments of the network.
         input: `pretrained_cfg`, which older files have on the top level.
     """
 
@@ -46,13 +46,13 @@ class TimmConfig(Record):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """As timm's `pretrained_cfg`, without what is not given."""
+        """As timm's `pretrained_cfg`, without missing keys."""
         given = {key: value for key, value in self.input.model_dump().items() if value is not None}
         return given if self.num_classes is None else {**given, "num_classes": self.num_classes}
 
 
 def check_timm_config(content: Mapping[str, Any], name: str) -> TimmConfig:
-    """The configuration that a JSON object describes; `name` of its place, for the message.
+    """Validates the content of the file; `name` is that of its source, for the message.
 
     Raises:
         InputError: a value is missing, or not as timm writes it.

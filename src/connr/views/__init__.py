@@ -1,4 +1,4 @@
-"""Two views of every row of a batch, each with random parameters of its own, on the device: of images, or of features."""
+"""Random views of a batch of images or rows of features, computed on the device with separate parameters for each row."""
 
 from connr.views.augment import LAYOUT, Augment
 from connr.views.base import Views

@@ -1,4 +1,4 @@
-"""uint8 images -> two normalised views, by the strengths a recipe names. Whatever is None or 0 is switched off."""
+"""Augmentation: uint8 images -> normalised random views. A setting of None or 0 disables an operation."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -13,16 +13,16 @@ from connr.views.base import Views
 from connr.views.blur import blur
 from connr.views.device_copy import to_device
 
-# Pixels that go through a sequence of operations together on a CPU. Of fewer, each operation finds more in the cache; of more
-# there are fewer calls; and above these the system takes memory back between the calls, 5,000 page faults a batch.
+# Pixels processed together on a CPU. Smaller blocks use the cache better, larger blocks need fewer calls; above these sizes
+# the system reclaims memory between calls, with 5,000 page faults per batch.
 VIEWED_AT_ONCE, COMPILED_AT_ONCE, NORMALISED_AT_ONCE = (images * 32 * 32 for images in (128, 64, 32))
 LAYOUT = torch.channels_last  # on 2 AVX-512 cores a step of the digits network takes 12 % (width 24) to 20 % less than without
 
 
 class Drawn(NamedTuple):
-    """The parameters of one view of b images, a row for each; None where a part is switched off."""
+    """The parameters of one view of b images, one row per image; None for disabled operations."""
 
-    boxes: Float[Tensor, "b m"] | None  # of photographs what they are made of: their sizes are known later
+    boxes: Float[Tensor, "b m"] | None  # for photographs, the output of `draw_boxes`: their sizes are not known yet
     flipped: Bool[Tensor, " b"] | None
     matrices: Float[Tensor, "b 3 3"] | None
     warps: Float[Tensor, "b 2 knots knots"] | None
@@ -35,7 +35,7 @@ class Drawn(NamedTuple):
     solarised: Bool[Tensor, " b"] | None
 
     def rows(self, share: slice | Int[Tensor, " m"]) -> "Drawn":
-        """Those of some of the images."""
+        """The parameters of some of the images."""
         return Drawn(*(None if part is None else part[share] for part in self))
 
 
@@ -43,16 +43,25 @@ class Augment(Views):
     """A random view of each image of a batch; two calls make the two views.
 
     Args:
-        mean, std: per channel, in [0, 1] units; every view ends as (view - mean) / std.
-        crop_scale: range of a random crop's share of the image, resized back to the image's size; None for no crop.
-        crop_ratio: range of the crop's aspect, width over height.
-        flip: probability of swapping left and right.
-        rotate: up to ± degrees. shift: up to ± this share of the side. zoom: range. shear: up to ± degrees.
-        warp: std of a smooth elastic displacement, as a share of the side; warp_knots x warp_knots control points.
-        jitter: strengths of brightness, contrast, saturation, hue, in random order; None for none.
-        jitter_probability, grey_probability, blur_probability, solarise_probability: per image, in this order.
-        photograph: how rows of photographs are read, where the rows are such; their views are cut from the whole picture.
-        blur_kernel: pixels, odd, at most 2 sides - 1; None for a tenth of the side. blur_sigma: range, in pixels.
+        mean: per channel, for pixels in [0, 1]; views are standardised as (view - mean) / std.
+        std: per channel, > 0.
+        crop_scale: range of the area of a random crop, as a share of the image, resized to the image's size; None for no crop.
+        crop_ratio: range of the crop's aspect ratio, width / height.
+        flip: probability of a horizontal flip.
+        rotate: largest rotation in degrees, in both directions.
+        shift: largest shift in both directions, as a share of the side.
+        zoom: range of the zoom factor.
+        shear: largest shear in degrees, in both directions.
+        warp: std of a smooth elastic displacement, as a share of the side.
+        warp_knots: the displacement has warp_knots x warp_knots control points.
+        jitter: strengths of brightness, contrast, saturation and hue, applied in random order; None for no jitter.
+        jitter_probability: per image; applied first.
+        grey_probability: per image; applied second.
+        blur_probability: per image; applied third.
+        blur_kernel: in pixels, odd, at most 2 sides - 1; None for a tenth of the side.
+        blur_sigma: range in pixels.
+        solarise_probability: per image; applied last.
+        photograph: the format of rows of photographs, whose views are cropped from the whole picture; None for images.
     """
 
     def __init__(
@@ -90,18 +99,18 @@ class Augment(Views):
         self._coloured: Callable[..., Tensor] | None = None
 
     def compile(self) -> None:
-        """From now on the jitter of RGB images, which takes longest, goes through torch.compile as one function."""
+        """Compiles the jitter of RGB images, the slowest operation, with torch.compile."""
         self._coloured = torch.compile(fused.coloured, dynamic=True)
 
     def normalise(self, images: UInt8[Tensor, "b ..."]) -> Float[Tensor, "b c h w"]:
-        """The plain image as the network sees it, for features; of a photograph the central square."""
+        """Images without augmentation, standardised; of a photograph the central square."""
         squares = self._squares(images)
         return self._in_parts(squares, lambda rows: _floats(squares[rows]), NORMALISED_AT_ONCE)
 
     def draw(self, count: int, shape: tuple[int, ...], generator: torch.Generator) -> Drawn:
         """The parameters of one view of `count` images (c h w) or photographs (m).
 
-        They are drawn on the CPU, so that every device and rank has the same.
+        Drawn on the CPU, so that the result is the same on every device and rank.
         """
         boxes = flipped = matrices = knots = factors = order = jittered = greyed = sigmas = blurred = solarised = None
         if self.crop_scale and len(shape) == 1:
@@ -127,7 +136,13 @@ class Augment(Views):
         return Drawn(boxes, flipped, matrices, knots, factors, order, jittered, greyed, sigmas, blurred, solarised)
 
     def apply(self, images: UInt8[Tensor, "b ..."], drawn: Drawn, over: Tensor | None = None) -> Float[Tensor, "b c h w"]:
-        """The view of each image that its row of `drawn` describes, in the memory of `over` where that is as large."""
+        """Computes the view of each image.
+
+        Args:
+            images: uint8 (b c h w), or rows of photographs (b m).
+            drawn: parameters of the b views.
+            over: an earlier view whose memory is reused if it has the right shape.
+        """
         squares = self._squares(images)
         if self._coloured is None or drawn.factors is None or squares.shape[1] == 1:
             return self._in_parts(squares, lambda rows: self._view(images[rows], drawn.rows(rows), None), VIEWED_AT_ONCE, over)
@@ -164,7 +179,7 @@ class Augment(Views):
     def _squares(self, images: UInt8[Tensor, "b ..."]) -> UInt8[Tensor, "b c h w"]:
         if images.ndim == 4:
             return images
-        assert self.photograph is not None  # the recipe says how such rows are read
+        assert self.photograph is not None  # set for rows of photographs
         squares: Tensor = images[:, : self.photograph.square_bytes].unflatten(1, self.photograph.square.shape)
         return squares
 
@@ -181,7 +196,7 @@ class Augment(Views):
         return geometry.cut(_floats(whole.unflatten(1, kept.whole_shape)), sizes, boxes, drawn.flipped, kept.square.size)
 
     def _in_parts(self, images: Tensor, part: Callable[[slice], Tensor], pixels: int, over: Tensor | None = None) -> Tensor:
-        """`part` of every slice of the images, standardised; it is free to be overwritten."""
+        """Computes `part` for blocks of images and standardises the results, which are modified in place."""
         mean, std = to_device(images.device, self.mean), to_device(images.device, self.std)
         b, h, w = len(images), images.shape[2], images.shape[3]
         at_once = max(1, pixels // (h * w)) if images.device.type == "cpu" else max(1, b)
@@ -199,5 +214,5 @@ def _floats(images: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
 
 
 def tenth(side: int) -> int:
-    """The size of the blur's kernel in SimCLR and BYOL: a tenth of the side, odd; 23 of 224 pixels."""
+    """The kernel size of the blur in SimCLR and BYOL: a tenth of the side, odd; 23 for 224 pixels."""
     return max(3, side // 10 | 1)

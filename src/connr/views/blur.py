@@ -1,4 +1,4 @@
-"""Gaussian blur, every image with its own sigma, as torchvision's `GaussianBlur` computes it."""
+"""Gaussian blur with a separate sigma for each image, computed like torchvision's `GaussianBlur`."""
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,14 @@ from connr.views.device_copy import to_device
 def blur(
     images: Float[Tensor, "b c h w"], sigmas: Float[Tensor, " b"], chosen: Bool[Tensor, " b"], kernel: int
 ) -> Float[Tensor, "b c h w"]:
-    """The chosen images convolved with a Gaussian of their sigma (pixels), cut at `kernel` (odd) pixels, edges mirrored."""
+    """Convolves the chosen images with a Gaussian; edges are mirrored.
+
+    Args:
+        images: (b c h w).
+        sigmas: (b), in pixels.
+        chosen: (b), the images to blur.
+        kernel: size in pixels, odd.
+    """
     rows = chosen.nonzero().flatten()
     if not len(rows):
         return images

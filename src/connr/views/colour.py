@@ -1,7 +1,7 @@
-"""Brightness, contrast, saturation and hue in random order, and grey; every image with its own parameters.
+"""Brightness, contrast, saturation and hue in random order, and grey, with separate parameters for each image.
 
-Values are in [0, 1]; definitions, weights and clamping are torchvision's (`torchvision.transforms.functional`). What is done
-to chosen images is done in place: a copy of all takes as long as one of the operations.
+Values are in [0, 1]; definitions, weights and clamping are those of `torchvision.transforms.functional`. Operations on chosen
+images work in place: a copy takes as long as one operation.
 """
 
 from collections.abc import Callable
@@ -15,11 +15,11 @@ from connr.views.device_copy import to_device
 Images = Float[Tensor, "b c h w"]
 Factors = Float[Tensor, " b"]
 LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601
-TINY = 1e-20  # a chroma that divides 0 and nothing else
+TINY = 1e-20  # avoids 0 / 0 for grey pixels
 
 
 def grey(images: Images) -> Float[Tensor, "b 1 h w"]:
-    """Luma of ITU-R 601; a grey image is itself."""
+    """Luma of ITU-R 601; grey images are unchanged."""
     if images.shape[1] == 1:
         return images
     red, green, blue = images.unbind(dim=1)
@@ -44,11 +44,11 @@ def saturation(images: Images, factors: Factors) -> Images:
 
 
 def hue(images: Images, turns: Factors) -> Images:
-    """Hue turned by `turns` of a circle, in HSV.
+    """Shifts the hue in HSV by `turns` of the colour circle.
 
     With V and m the largest and smallest channel, C = V - m and H in sextants from red, H = ±(1 + (g + b - r - m) / C),
     negative where b > g: on either half of the hexagon g, b and -r rise in turn, each by C. Then a channel whose own hue
-    is h is V - C clamp(d - 1, 0, 1), d being how far H is from h around the circle. No branches: they took four times as long.
+    is h is V - C clamp(d - 1, 0, 1), where d is the distance from H to h on the circle. Branches took four times as long.
     """
     if images.shape[1] == 1:
         return images
@@ -63,15 +63,22 @@ def hue(images: Images, turns: Factors) -> Images:
 
 
 CONTRAST, SATURATION, HUE = 1, 2, 3  # brightness is 0
-NEUTRAL = (1.0, 1.0, 1.0, 0.0)  # the factor of each that changes nothing
+NEUTRAL = (1.0, 1.0, 1.0, 0.0)  # the identity of each operation
 
 
 def draw_jitter(
     count: int, strengths: tuple[float, float, float, float], generator: torch.Generator
 ) -> tuple[Float[Tensor, "b 4"], Int[Tensor, "b 4"]]:
-    """Factors of brightness, contrast, saturation in 1 ± strength, not below 0, turns of hue in ± strength; and their order.
+    """Draws factors and the order of operations, uniformly, like torchvision's `ColorJitter`.
 
-    Uniform, as torchvision's `ColorJitter` draws them.
+    Args:
+        count: number of images.
+        strengths: of brightness, contrast, saturation and hue.
+        generator: on the CPU.
+
+    Returns:
+        (b 4) factors of brightness, contrast and saturation in 1 ± strength, at least 0, and turns of hue in ± strength;
+        (b 4) the order of the operations.
     """
     lows = [max(0, 1 - strength) for strength in strengths[:3]] + [-strengths[HUE]]
     highs = [1 + strength for strength in strengths[:3]] + [strengths[HUE]]
@@ -82,7 +89,7 @@ def draw_jitter(
 
 
 def jitter(images: Images, factors: Float[Tensor, "b 4"], order: Int[Tensor, "b 4"], chosen: Bool[Tensor, " b"]) -> Images:
-    """The four operations on the chosen images, in place: operation order[i, s] of image i in turn s."""
+    """Applies the four operations to the chosen images in place; step s of image i is operation order[i, s]."""
     of_kind = _jitter_grey if images.shape[1] == 1 else _jitter_rgb
     return of_kind(images, factors, order, chosen)
 
@@ -104,10 +111,10 @@ def _jitter_grey(
 def _jitter_rgb(
     images: Images, factors: Float[Tensor, "b 4"], order: Int[Tensor, "b 4"], chosen: Bool[Tensor, " b"]
 ) -> Images:
-    """All but hue are a 3 x 3 matrix of each image, and for contrast its mean grey: one product does them for all images.
+    """Brightness, contrast and saturation are a 3 x 3 matrix per image (and its mean grey), applied in one product per step.
 
-    Sorted by the turn in which hue comes, images that have the first, second, third of the others before hue are the end
-    of the batch, and those that have it after hue the beginning.
+    Images are sorted by the step of hue. Then the images with the first, second or third other operation before hue are at
+    the end of the batch, and those with it after hue at the beginning.
     """
     turn_of_hue = (order == HUE).int().argmax(dim=1)
     rows = chosen.nonzero().flatten()
@@ -115,7 +122,7 @@ def _jitter_rgb(
     if not len(rows):
         return images
     b, device, on_device = len(rows), images.device, to_device(images.device, rows)
-    earlier = torch.bincount(turn_of_hue[rows], minlength=4).cumsum(dim=0).tolist()  # images with hue in turn 0..t
+    earlier = torch.bincount(turn_of_hue[rows], minlength=4).cumsum(dim=0).tolist()  # images with hue in step 0..t
     others = order[rows][order[rows] != HUE].view(b, 3)
     matrices, of_mean = (to_device(device, part) for part in linear(others, factors[rows].gather(1, others)))
 
@@ -137,7 +144,7 @@ def _jitter_rgb(
 def linear(
     operations: Int[Tensor, "b 3"], factors: Float[Tensor, "b 3"]
 ) -> tuple[Float[Tensor, "b 3 3 3"], Float[Tensor, "b 3"]]:
-    """Brightness, contrast and saturation as y = M x + a · (mean grey of x): M and a of each."""
+    """Brightness, contrast and saturation as y = M x + a · (mean grey of x): M (b 3 3 3) and a (b 3)."""
     identity, luma = torch.eye(3), torch.tensor(LUMA).expand(3, 3)
     factor, rest = factors[..., None, None], (1 - factors)[..., None, None]
     matrices = factor * identity + rest * luma * (operations == SATURATION)[..., None, None]
@@ -153,12 +160,12 @@ def _apply(images: Float[Tensor, "b 3 p"], matrices: Float[Tensor, "b 3 3"], of_
 
 
 def greyed(images: Images, chosen: Bool[Tensor, " b"]) -> Images:
-    """The chosen images without colour, in place."""
+    """Removes the colour of the chosen images in place."""
     return _replaced(images, chosen, grey)
 
 
 def solarised(images: Images, chosen: Bool[Tensor, " b"]) -> Images:
-    """The chosen images with values from a half up turned around, in place: v or 1 - v, whichever is smaller."""
+    """Solarises the chosen images in place: min(v, 1 - v)."""
     return _replaced(images, chosen, lambda some: torch.minimum(some, 1 - some))
 
 

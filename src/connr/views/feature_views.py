@@ -1,4 +1,4 @@
-"""Rows of features -> random views: another cached view, a step towards a neighbour, noise, dropout; each row its own."""
+"""Random views of rows of features: cached views, interpolation with a neighbour, noise and dropout."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from connr.views.device_copy import to_device
 
 
 class DrawnRows(NamedTuple):
-    """The parameters of one view of b rows; None where a part is switched off."""
+    """The parameters of one view of b rows; None for disabled operations."""
 
     views: Int[Tensor, " b"] | None
     neighbours: Int[Tensor, " b"] | None
@@ -21,20 +21,23 @@ class DrawnRows(NamedTuple):
     kept: Bool[Tensor, "b d"] | None
 
     def rows(self, share: slice) -> "DrawnRows":
-        """Those of some of the rows."""
+        """The parameters of some of the rows."""
         return DrawnRows(*(None if part is None else part[share] for part in self))
 
 
 class FeatureViews(Views):
     """A random view of each row of features; two calls make the two views.
 
-    What a source gives for a row is (1 + V + k, d): the row itself, V cached views of its image, its k nearest rows.
+    A row of the data is (1 + V + k, d): the row itself, V cached views of its image, and its k nearest rows.
 
     Args:
-        mean, std: per column; every view ends as (row - mean) / std.
-        views: V; a view starts from one of them, or from the row itself where there is none.
-        neighbours: k; mix: from how much to how much a view moves from there towards one of them, 1 being all the way.
-        noise: std of what is added. dropout: share of the columns set to their mean, the others made larger for it.
+        mean: per column; views are standardised as (row - mean) / std.
+        std: per column, > 0.
+        views: V; a view starts from a random cached view, or from the row itself for 0.
+        neighbours: k.
+        mix: range of the weight of a random neighbour in the interpolation, in [0, 1].
+        noise: std of the added Gaussian noise.
+        dropout: share of columns set to their mean, in [0, 1); the others are divided by 1 - dropout.
     """
 
     def __init__(
@@ -53,11 +56,11 @@ class FeatureViews(Views):
         self.noise, self.dropout = noise, dropout
 
     def normalise(self, rows: Float[Tensor, "b *m d"]) -> Float[Tensor, "b d"]:
-        """The rows themselves as the network sees them, for features."""
+        """Rows without augmentation, standardised."""
         return self._standardise(rows if rows.ndim == 2 else rows[:, 0])
 
     def draw(self, count: int, shape: tuple[int, ...], generator: torch.Generator) -> DrawnRows:
-        """The parameters of one view of `count` rows (... d), on the CPU, so that every device and rank has the same."""
+        """The parameters of one view of `count` rows (... d), drawn on the CPU: the same on every device and rank."""
         views = neighbours = amounts = noise = kept = None
         if self.views:
             views = torch.randint(self.views, (count,), generator=generator)
@@ -74,9 +77,9 @@ class FeatureViews(Views):
         self,
         rows: Float[Tensor, "b *m d"],
         drawn: DrawnRows,
-        over: Tensor | None = None,  # noqa: ARG002 - views so small are never fresh memory of the system
+        over: Tensor | None = None,  # noqa: ARG002 - not worth reusing for small views
     ) -> Float[Tensor, "b d"]:
-        """The view of each row that its row of `drawn` describes."""
+        """Computes the view of each row from its parameters."""
         whole, device = rows if rows.ndim == 3 else rows.unsqueeze(1), rows.device
         each = torch.arange(len(rows), device=device)
         view = whole[:, 0] if drawn.views is None else whole[each, 1 + to_device(device, drawn.views)]

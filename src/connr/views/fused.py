@@ -1,6 +1,6 @@
-"""Jitter of RGB images as one function for a compiler, which then goes over the pixels a few times instead of fifty.
+"""Jitter of RGB images as one function for torch.compile, which needs a few passes over the pixels instead of fifty.
 
-It computes what `colour.jitter` does, but for all images alike: what an image does not have is the identity.
+Computes the same as `colour.jitter`, with identities for operations that an image does not have.
 """
 
 import torch
@@ -13,7 +13,7 @@ from connr.views.colour import HUE, LUMA, TINY, linear
 def steps(
     factors: Float[Tensor, "b 4"], order: Int[Tensor, "b 4"], chosen: Bool[Tensor, " b"]
 ) -> tuple[Float[Tensor, "b 6 3 3"], Float[Tensor, "b 6"], Float[Tensor, " b"]]:
-    """Of the three before hue and the three after it: matrices and shares of the mean grey; and the turns of hue."""
+    """Matrices and factors of the mean grey of the three operations before hue and the three after it; and turns of hue."""
     b, turn_of_hue = len(factors), (order == HUE).int().argmax(dim=1, keepdim=True)
     others, slots = order[order != HUE].view(b, 3), torch.arange(3)
     matrices, of_mean = linear(others, factors.gather(1, others))
@@ -29,7 +29,7 @@ def coloured(
     of_mean: Float[Tensor, "b 6"],
     turns: Float[Tensor, " b"],
 ) -> Float[Tensor, "b 3 h w"]:
-    """All of them in a row."""
+    """Applies the operations of `steps` in order."""
     pixels = images.flatten(2)
     for slot in range(3):
         pixels = _step(pixels, matrices[:, slot], of_mean[:, slot])
@@ -49,7 +49,7 @@ def _step(pixels: Tensor, matrices: Tensor, of_mean: Tensor) -> Tensor:
 
 
 def _turned(pixels: Tensor, turns: Tensor) -> Tensor:
-    """`colour.hue`, written for a compiler: nothing in place."""
+    """`colour.hue` without in-place operations, for torch.compile."""
     red, green, blue = pixels.unbind(dim=1)
     value, smallest = torch.maximum(torch.maximum(red, green), blue), torch.minimum(torch.minimum(red, green), blue)
     chroma = value - smallest

@@ -17,6 +17,8 @@ from connr.clustering.kmeans.lloyd import Lloyd
 from connr.clustering.kmeans.start import plus_plus
 from connr.distributed import SINGLE_PROCESS, Communicator
 
+__all__ = ["Clusters", "kmeans", "nearest_two"]
+
 
 class Clusters(NamedTuple):
     """What `kmeans` found: centroids (K d), assignments (n) int64 in [0, K), inertia = sum of squared distances."""

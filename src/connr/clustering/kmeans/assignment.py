@@ -1,4 +1,4 @@
-"""The nearest centroid of each point, looked for only where it can be another one than before.
+"""The nearest centroid of each point, recomputed only where it may have changed.
 
 A point stays with its centroid as long as   upper + drift of it  <  lower - largest drift of any,   where upper and lower
 bound the distances to the nearest and the second nearest centroid when these were last computed (Hamerly 2010). Late
