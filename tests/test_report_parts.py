@@ -12,15 +12,15 @@ from PIL import Image
 from sklearn.manifold import trustworthiness
 
 from connr import metrics, recipe
+from connr.clustering.assigners import Assigned
 from connr.data import Skipped
 from connr.data.pixels import crop_and_resize
-from connr.model import Assigned
 from connr.neighbours import contextual, local
 from connr.report import baselines, colours, contact, curves, near, thumbnails
 from connr.report.confusion import confusion, worst
 from connr.report.diagnostics import diagnostics
 from connr.report.map import GRID, MOST_POINTS, coordinates, drawn
-from connr.report.reading import Rows, RunRecord, shown
+from connr.report.reading import AssignmentTable, RunRecord, shown
 from connr.run_folder import RunFolder
 
 
@@ -30,7 +30,7 @@ def rows(clusters, labels=None, distances=None, ratios=None):
     assigned = Assigned(
         torch.tensor(clusters), torch.tensor(distances or [0.5] * n), torch.tensor(ratios or [i / n for i in range(n)])
     )
-    return Rows([str(i) for i in range(n)], assigned, labels, [f"class {i}" for i in range(int(labels.max()) + 1)])
+    return AssignmentTable([str(i) for i in range(n)], assigned, labels, [f"class {i}" for i in range(int(labels.max()) + 1)])
 
 
 def decoded(uri):

@@ -121,7 +121,7 @@ def test_the_way_to_go_on_names_the_plugin(tmp_path):
     line = [sys.executable, "-m", "connr", "--plugin", str(place), *FIT, "--out", str(tmp_path / "run")]
     done = subprocess.run(line, capture_output=True, text=True, check=False, env=environment())
     assert done.returncode == 1
-    assert f"To go on: connr --plugin '{place}' fit digits --out {tmp_path / 'run'} --resume" in done.stdout
+    assert f"To continue: connr --plugin '{place}' fit digits --out {tmp_path / 'run'} --resume" in done.stdout
 
 
 @pytest.mark.parametrize(("content", "what"), [(None, "FileNotFoundError"), ("1 / 0", "ZeroDivisionError")])

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from connr import frozen
 from connr.cli import app
-from connr.cli.app import said
+from connr.cli.app import error_message
 from connr.errors import InputError
 from connr.run_folder import check_writable, replacing
 
@@ -62,7 +62,10 @@ def test_names_that_are_not_utf8_are_refused_by_name(coloured, coloured_run, tmp
 def test_a_full_disk_is_named_with_its_file(tmp_path):
     with pytest.raises(OSError, match="No space left") as fault, replacing(tmp_path / "x.csv"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    assert said(fault.value) == f"{tmp_path / 'x.csv'}: No space left on device; free some space there, or write elsewhere."
+    assert (
+        error_message(fault.value)
+        == f"{tmp_path / 'x.csv'}: No space left on device; free some space there, or write elsewhere."
+    )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -81,7 +84,7 @@ def test_demo_does_not_name_an_option_that_it_has_not(coloured_run):
 
 def test_a_named_data_set_is_checked_where_it_is_said_to_lie(tmp_path, monkeypatch):
     monkeypatch.delenv("CONNR_DATA", raising=False)
-    assert "name it as cifar10:FOLDER" in connr("data", "check", "cifar10").stderr
+    assert "write cifar10:FOLDER" in connr("data", "check", "cifar10").stderr
     done = connr("data", "check", f"cifar10:{tmp_path}")
     assert done.exit_code == 1, done.output
     assert done.stdout.startswith(f"cifar10 in {tmp_path}: 0 images")

@@ -6,7 +6,7 @@ from small_methods import batch_of, context, small, views
 
 from connr import experiment, recipe
 from connr.engine import Plan, Timeline, optimizers, update
-from connr.engine.loop import begin
+from connr.engine.loop import start_phase
 from connr.engine.state import State
 from connr.errors import InputError
 from connr.methods import Optimizer, Phase
@@ -132,10 +132,10 @@ def test_what_one_phase_froze_is_trained_by_the_optimiser_of_the_next():
     timeline = Timeline([Phase("one", lr_factors={"predictor": 0}), Phase("two", optimizer=adam)], 4, 20, 10)
     state, numbers = State(), plan()
     method.parameter_groups = filtered.__get__(method)
-    begin(timeline.segments[0], timeline, method, numbers, state)
+    start_phase(timeline.segments[0], timeline, method, numbers, state)
     assert not any(p.requires_grad for p in method.predictor.parameters())
     state.epoch = 2
-    begin(timeline.segments[1], timeline, method, numbers, state)
+    start_phase(timeline.segments[1], timeline, method, numbers, state)
     found = {group["role"]: [id(p) for p in group["params"]] for group in state.optimizer.param_groups}
     assert found == everything
     assert isinstance(state.optimizer, torch.optim.Adam)
