@@ -49,7 +49,7 @@ coverage: setup
 MACHINES := MKL_CBWR=COMPATIBLE ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 CONNR_TEST_THREADS=2 CONNR_TEST_ULP_NOISE=1
 
 # The tests of what is computed. The rest of the suite runs in any setting as well: CONNR_TEST_THREADS=2 pytest.
-ARITHMETIC := tests/clustering tests/distributed $(addprefix tests/test_,$(addsuffix .py,augment whole_set \
+ARITHMETIC := tests/clustering/test_kmeans.py tests/distributed $(addprefix tests/test_,$(addsuffix .py,augment whole_set \
   neighbourhoods predict on_ranks ranks features rows export))
 
 test-machines: setup
