@@ -86,7 +86,7 @@ class Posterior(Head):
         super().restore(tensors)
 
     def assign(self, features: Float[Tensor, "b d"]) -> Assigned:
-        """As `Head`, of so many images at a time that the comparison with the queue fits into memory."""
+        """As `Head`. Images go in blocks, so that their similarities to the queue fit into memory."""
         rows = max(1, AT_A_TIME // max(1, self.head.queue[..., 0].numel()))
         parts = [Head.assign(self, part) for part in features.split(rows)]
         return Assigned(*(torch.cat(column) for column in zip(*parts, strict=True)))

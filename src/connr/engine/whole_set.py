@@ -101,7 +101,7 @@ def renumbered(clusters: Clusters, counted: int | None = None) -> tuple[Clusters
 
     Args:
         clusters: of all images.
-        counted: only the first so many images count for the sizes; None for all.
+        counted: the number of leading images that count for the sizes; None for all.
 
     Returns:
         The clusters, and (K) the old number of each new one.

@@ -1,4 +1,4 @@
-"""IDFD's feature decorrelation (Tao et al. 2021): each of the d features is told from the others over the batch.
+"""IDFD's feature decorrelation (Tao et al. 2021): each of the d features is discriminated from the others over the batch.
 
     f_l = column l of the unit embeddings, over its L2 norm
     1/d sum_l -ln( e^{f_l . f_l / tau} / sum_m e^{f_m . f_l / tau} )

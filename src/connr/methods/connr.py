@@ -62,7 +62,7 @@ class ConNRConfig(MethodConfig):
     loss_mean: Literal["kept", "all"] = "kept"
 
     def first_group_epoch(self, epochs: int) -> int:
-        """t0, of a run of so many epochs (Eq. 15)."""
+        """t0, for a run of `epochs` epochs (Eq. 15)."""
         return round(self.start * epochs)
 
 

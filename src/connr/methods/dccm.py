@@ -118,7 +118,7 @@ def first_block(encoder: nn.Module) -> nn.Module | None:
 
 
 def pooled(maps: Float[Tensor, "b ..."], size: int) -> Float[Tensor, "b m"]:
-    """The values of each image in so many equal runs, zeros at the end; the mean of each run."""
+    """The values of each image split into `size` equal runs, padded with zeros; the mean of each run."""
     rows = maps.flatten(1)
     runs: Tensor = F.pad(rows, (0, -rows.shape[1] % size)).unflatten(1, (size, -1))
     return runs.mean(dim=2)
