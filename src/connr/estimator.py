@@ -242,7 +242,7 @@ class ConNR(DeepClusterer):
         recipe: a name of `connr recipes list`, a YAML file, or a `Recipe`; None is `features` for rows of numbers and
             `photos` for images, as in `connr fit DATA`.
         random_state: seed of everything random; None or a `RandomState` draws a new one at each fit, kept in `recipe_.seed`.
-        epochs: instead of the recipe's; the two stages keep their shares.
+        epochs: instead of the recipe's; all phases keep their shares.
         device: `auto`, `cpu`, `cuda` or `mps`.
         out: a folder for the run: checkpoints, assignments.csv, the model; None keeps everything in memory.
         n_jobs: threads that decode pictures and that torch computes with on the CPU, for the time of a call; -1 for all that
